@@ -94,7 +94,7 @@ class Training:
 
     def real(self) -> Measured:
         """Train on Ray."""
-        engine = RayEngine(actors=len(self.plan), default_timeout_s=600.0, record=True)
+        engine = RayEngine(actors=len(self.plan), default_timeout_s=600.0, record=True, count_pickled=True)
         return measured(engine.run(self.plan, self.run.job.programs(self.run.parts.owners), seed=SEED))
 
     def simulated(self, gmacs_per_s: float, latency_s: float) -> Measured:

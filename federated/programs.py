@@ -370,6 +370,11 @@ class IntermediateAggregator(Aggregator):
         """The version of the model that it received."""
         return self.task.version
 
+    @property
+    def current_round(self) -> int:
+        """The round of the model that it received."""
+        return self.version + 1 if hasattr(self, "task") else 0
+
     def control_variates(self) -> State:
         """Return the control variates that it received."""
         return split_controls(self.task.state)[1]

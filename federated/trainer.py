@@ -66,7 +66,7 @@ class Trainer(Parameters, FederatedProgram):
     @property
     def current_round(self) -> int:
         """The round of its task."""
-        return self.task.version + 1
+        return self.task.version + 1 if hasattr(self, "task") else 0
 
     @property
     def settings(self) -> LocalSettings:

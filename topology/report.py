@@ -15,7 +15,7 @@ class Traffic:
         messages: Messages sent.
         bytes: Bytes sent, as `topology.message.size_of` counts them.
         lost: Messages that never arrived: the channel lost them, or the receiver was not running.
-        pickled: Bytes of those between processes, as they were pickled; counted where spans are recorded.
+        pickled: Bytes of those between processes, as they were pickled, if they are counted.
     """
 
     messages: int = 0

@@ -42,6 +42,7 @@ class WorkerRuntime:
         default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
         record: Whether spans are recorded.
         own: The ids of the workers of this process; None for all.
+        report: What was recorded before, of a run that goes on.
 
     Attributes:
         plan: The plan of all workers.
@@ -49,6 +50,7 @@ class WorkerRuntime:
         interpreters: Their interpreters, by id.
         running: How many of them have not ended; those that are to come back have not.
         started: Whether they have been started.
+        positions: At which step of its program a worker begins, by id, if not at the first.
     """
 
     def __init__(
@@ -59,12 +61,15 @@ class WorkerRuntime:
         default_timeout_s: float,
         record: bool,
         own: Collection[str] | None = None,
+        report: RunReport | None = None,
     ) -> None:
         self.plan = run.plan
+        self.positions: dict[str, int] = {}
         self.states: dict[str, WorkerState] = {}
         self.started = False
-        traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
-        report = RunReport(traffic=traffic, recording=record)
+        if report is None:
+            report = RunReport(traffic={channel.name: Traffic() for channel in run.plan.tag.channels})
+        report.recording = record
         self._faults = by_worker(run.plan, run.faults)
         self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults)
         self._transport, self._report = transport, report
@@ -151,9 +156,9 @@ class WorkerRuntime:
             self._transport.call_at(ns_from_s(fault.die_s), partial(self._stop, state, "died"))
 
     def _start(self, state: WorkerState) -> None:
-        state.stop = self.start_at(state)
+        state.stop = self.start_at(state, self.positions.get(state.worker.id, 0))
 
-    def start_at(self, state: WorkerState, position: int = 0) -> Callable[[], None]:
+    def start_at(self, state: WorkerState, position: int) -> Callable[[], None]:
         """Start a worker at a step of its program; return what stops it."""
         return self._transport.start(self._run(state, position))
 
@@ -285,11 +290,6 @@ class WorkerRuntime:
         if in_round is not None:
             in_round.messages += 1
             in_round.bytes += message.size_bytes
-
-    @property
-    def recording(self) -> bool:
-        """Whether spans are recorded."""
-        return self._report.recording
 
     def count_pickled(self, channel: str, size_bytes: int) -> None:
         """Count the bytes of a message to another process."""

@@ -14,7 +14,7 @@ from sim.base.parameters import Positive, PositiveInt  # noqa: TC001 - fields ar
 from topology.binding import bind
 from topology.engine import Engine, RunSpec
 from topology.engines.ray_actor import RunSettings, RuntimeActor, facts
-from topology.engines.ray_cluster import cluster, crash_reporter, lacking, nodes, options_of
+from topology.engines.ray_cluster import ClusterHead, cluster, crash_reporter, lacking, nodes, options_of
 from topology.engines.ray_watch import ActorWatch
 from topology.sites import DeploymentSite, PlannedProcess, processes_at, spread
 
@@ -48,6 +48,8 @@ class RayEngine(Engine):
         address: The cluster; None for that of RAY_ADDRESS, or else one that is started here.
         sites: Where the workers run; without any, they are spread over the cluster.
         files: What programs read or import from this machine's files, and find at the same place on all machines.
+        count_pickled: Whether the report holds the bytes of messages between processes as they are pickled; for that
+            they are pickled twice.
     """
 
     actors: PositiveInt | None = None
@@ -56,6 +58,7 @@ class RayEngine(Engine):
     address: str | None = None
     sites: tuple[DeploymentSite, ...] = ()
     files: tuple[Path, ...] = ()
+    count_pickled: bool = False
 
     def __post_init__(self) -> None:
         Engine.__post_init__(self)
@@ -75,11 +78,24 @@ class RayEngine(Engine):
             processes_at(run.plan, self.sites)
         with cluster(self.address, self.actors) as head, crash_reporter(_CRASH):
             processes = self.processes(run.plan)
-            spec = replace(run, programs=dict(run.programs), watch=None)
+            plain = None if run.checkpoints is None else replace(run.checkpoints, store=_nowhere, resume=None)
+            spec = replace(run, programs=dict(run.programs), watch=None, checkpoints=plain)
             handles = _started(processes, self.files)
-            settings = ray.put(RunSettings(spec, processes, self.default_timeout_s, self.record))
+            terms = (self.default_timeout_s, self.record, self.count_pickled)
+            settings = ray.put(RunSettings(spec, processes, *terms))
             reactive = {role for role, binding in bindings.items() if binding.idle_channels}
-            watch = ActorWatch(run.plan, settings, processes, handles, reactive, run.watch, self.files, head)
+            watch = ActorWatch(
+                run.plan,
+                settings,
+                processes,
+                handles,
+                reactive,
+                run.watch,
+                self.files,
+                ClusterHead(head),
+                run.checkpoints,
+                record=self.record,
+            )
             try:
                 report = watch.outcome()
             finally:
@@ -94,6 +110,10 @@ class RayEngine(Engine):
             return processes_at(plan, self.sites)
         cores = sum(node.resources.get("cpu", 0.0) for node in nodes())
         return spread(plan, plan.workers, max(1, self.actors or int(cores)))
+
+
+def _nowhere(run: bytes) -> None:
+    """Stand for where a run is stored, in other processes."""
 
 
 def _started(processes: Sequence[PlannedProcess], files: Sequence[Path]) -> list[Any]:

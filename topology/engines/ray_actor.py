@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from topology.engines.realtime import RealTimeTransport
 from topology.report import RunReport
+from topology.rests import RoundKeeper
 from topology.runtime import WorkerRuntime
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from topology.engine import RunSpec
     from topology.message import Message
     from topology.plan import Worker
+    from topology.rests import Rest, RestedWorker
     from topology.sites import PlannedProcess
 
 _DISTRIBUTION = "superserve-sim"
@@ -63,6 +65,22 @@ class ActorBatch(NamedTuple):
     items: list[Message | Move]
 
 
+class RestedActor(NamedTuple):
+    """The workers of an actor after a number of rounds.
+
+    Attributes:
+        rounds: The number.
+        workers: The workers by id; none if they can't be kept, or all have ended.
+        refused: Why they can't be kept, or "".
+        news: What was recorded.
+    """
+
+    rounds: int
+    workers: dict[str, RestedWorker]
+    refused: str
+    news: RunReport
+
+
 class RunSettings(NamedTuple):
     """What all actors of a run know.
 
@@ -71,12 +89,14 @@ class RunSettings(NamedTuple):
         processes: The workers of each actor.
         default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
         record: Whether the report holds spans.
+        count_pickled: Whether messages to other processes are counted as they are pickled.
     """
 
     run: RunSpec
     processes: list[PlannedProcess]
     default_timeout_s: float
     record: bool
+    count_pickled: bool
 
 
 def facts(files: Sequence[Path]) -> dict[str, str]:
@@ -119,7 +139,7 @@ class _ActorTransport(RealTimeTransport):
         if number == self._actor.number:
             self.runtime.deliver(message)
         else:
-            if self.runtime.recording:
+            if self._actor.counts_pickled:
                 self.runtime.count_pickled(message.channel, len(pickle.dumps(message.value, pickle.HIGHEST_PROTOCOL)))
             self._actor.post(number, message)
 
@@ -145,11 +165,17 @@ class RuntimeActor:
         self.handles: list[Any] = []
         self._restarts: list[int] = []
         self._runtime: WorkerRuntime | None = None
+        self._keeper: RoundKeeper | None = None
         self._begun = asyncio.Event()
         self._outbox: dict[int, list[Message | Move]] = {}
         self._sent: dict[int, int] = {}
         self._early: dict[tuple[int, int, int], ActorBatch] = {}
         self._next: dict[int, int] = {}
+
+    @property
+    def counts_pickled(self) -> bool:
+        """Whether messages to other actors are counted as they are pickled."""
+        return self._settings.count_pickled
 
     def number_of(self, worker: str) -> int:
         """Return the number of the actor of a worker."""
@@ -169,9 +195,14 @@ class RuntimeActor:
         self._numbers = {id_: n for n, process in enumerate(settings.processes) for id_ in process.workers}
         self.handles, self._restarts = list(handles), list(restarts)
 
-    async def run(self, start: float) -> None:
-        """Run the workers until all have ended."""
-        await self._run(start, self._settings.processes[self.number].workers, None)
+    async def run(self, start: float, rest: Rest | None) -> None:
+        """Run the workers until all have ended.
+
+        Args:
+            start: When the run began.
+            rest: The run that is to go on, with the workers of this actor; None for a new one.
+        """
+        await self._run(start, self._settings.processes[self.number].workers, None, rest)
 
     async def run_again(self, start: float, own: Collection[str], known: Mapping[str, str]) -> None:
         """Run some of the workers, anew in mid-run, until all have ended.
@@ -181,9 +212,11 @@ class RuntimeActor:
             own: Their ids.
             known: What became of the others, by id, as `lost` returns it.
         """
-        await self._run(start, own, known)
+        await self._run(start, own, known, None)
 
-    async def _run(self, start: float, own: Collection[str], known: Mapping[str, str] | None) -> None:
+    async def _run(
+        self, start: float, own: Collection[str], known: Mapping[str, str] | None, rest: Rest | None
+    ) -> None:
         transport = _ActorTransport(self, start)
         settings = self._settings
         runtime = transport.runtime = self._runtime = WorkerRuntime(
@@ -193,6 +226,9 @@ class RuntimeActor:
             record=settings.record,
             own=set(own),
         )
+        if settings.run.checkpoints is not None:
+            self._keeper = RoundKeeper(runtime, settings.run.checkpoints)
+            runtime.positions = {} if rest is None else self._keeper.restore(rest)
         try:
             task = asyncio.ensure_future(transport.perform(runtime, known))
             await asyncio.sleep(0)  # the workers have started: they take what arrived before
@@ -272,19 +308,42 @@ class RuntimeActor:
         self._deliver_batches()
         return runtime.presence()
 
-    async def report(self, entries: int, spans: int, *, with_results: bool) -> RunReport:
+    async def rest(self, entries: int, spans: int, rounds: int) -> RestedActor:
+        """Return the workers after a number of rounds, when they have completed them; other arguments as of `report`.
+
+        Args:
+            entries: How many entries of the log are known.
+            spans: How many spans are known.
+            rounds: The number.
+        """
+        await self._begun.wait()
+        keeper, runtime, found = self._keeper, self._runtime, None
+        while keeper is not None and runtime is not None and not keeper.refused and runtime.running:
+            found = keeper.after(rounds)
+            if found is not None:
+                break
+            await asyncio.sleep(_LATER_S)
+        return RestedActor(rounds, found or {}, "" if keeper is None else keeper.refused, self._news(entries, spans))
+
+    async def report(self, entries: int, spans: int, *, recording: bool, with_results: bool) -> RunReport:
         """Return what was recorded here since the last report.
 
         Args:
             entries: How many entries of the log are known.
             spans: How many spans are known.
+            recording: Whether more spans are wanted.
             with_results: Whether results are wanted: models are large.
         """
+        if self._runtime is not None:
+            self._runtime.report().recording &= recording
+        if not with_results:
+            await asyncio.sleep(_LATER_S)
+        return self._news(entries, spans, with_results=with_results)
+
+    def _news(self, entries: int, spans: int, *, with_results: bool = False) -> RunReport:
         if self._runtime is None:
             return RunReport()
         own = self._runtime.report()
-        if not with_results:
-            await asyncio.sleep(_LATER_S)
         by_round, own.by_round = own.by_round, {}
         return RunReport(
             results=own.results if with_results else {},

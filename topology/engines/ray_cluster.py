@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import current_thread, main_thread
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _PATIENCE_S = 10.0
 """How long the head of a cluster may take to answer, in seconds."""
 _CRASH_REPORTER = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
+_CHECK_S = 3.0
+"""The time between two looks whether the head of a cluster answers, in seconds."""
+_ABSENCE_S = 30.0
+"""How long it may not answer, in seconds."""
 _ADDRESSES = "host:port, ray://host:port or auto, by --address or RAY_ADDRESS"
 _SETTINGS = b"\x04"
 """The type of the frame with which both sides of HTTP/2, and so of gRPC, begin (RFC 9113, sections 3.4 and 6.5)."""
@@ -182,6 +187,36 @@ def connect(address: str | None, cores: int | None) -> None:
     finally:
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+class ClusterHead:
+    """The head of a cluster, which is asked now and then: a minute without it, and Ray ends this process.
+
+    Args:
+        address: Its address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._asked = self._answered = time.monotonic()
+
+    def check(self) -> None:
+        """Pass if it has answered within the last half minute; it may be restarted meanwhile.
+
+        Raises:
+            SsimError: It has not.
+        """
+        now = time.monotonic()
+        if now < self._asked + _CHECK_S:
+            return
+        self._asked = now
+        try:
+            reach(self._address)
+            self._answered = now
+        except OSError as error:
+            if now > self._answered + _ABSENCE_S:
+                place, hint = f"ray, {self._address}", "see `ray status` there"
+                raise SsimError(place, "the cluster went away", str(error), hint) from error
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 from ray.exceptions import (
@@ -18,15 +19,19 @@ from ray.exceptions import (
 from sim.base.errors import SsimError
 from sim.base.units import NS_PER_S
 from topology.engines.ray_actor import facts
-from topology.engines.ray_cluster import reach
+from topology.engines.ray_rests import RestCollector
 from topology.report import LogEntry, RunReport, Traffic
+from topology.rests import read_rest
 from topology.state import AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
+    from topology.checkpoints import Checkpoints
+    from topology.engines.ray_cluster import ClusterHead
     from topology.plan import Plan
+    from topology.rests import Rest
     from topology.sites import PlannedProcess
 
 _PATIENCE_S = 10.0
@@ -34,10 +39,6 @@ _PATIENCE_S = 10.0
 _RETURN_S = 60.0
 """How long a process that was lost may take to start again, in seconds."""
 _RETRY_S = 0.5
-_KNOCK_S = 3.0
-"""The time between two looks whether the head of the cluster answers, in seconds."""
-_HEAD_S = 30.0
-"""How long it may not answer, in seconds: it may be restarted."""
 LOST = "lost"
 _FINAL = (ActorDiedError, ActorUnschedulableError)
 """An actor that is lost and won't be restarted."""
@@ -71,6 +72,24 @@ class _Actor:
         self.traffic: dict[str, Traffic] = {}
 
 
+class _Asked(NamedTuple):
+    """Something that an actor was asked.
+
+    Attributes:
+        what: `facts`, `meet`, `run`, `report` or `rest`.
+        number: The number of the actor.
+        restarts: How many times it had been restarted.
+        entries: How many entries of its log were known.
+        spans: How many of its spans were known.
+    """
+
+    what: str
+    number: int
+    restarts: int
+    entries: int
+    spans: int
+
+
 class ActorWatch:
     """Watches the actors of a run.
 
@@ -82,7 +101,9 @@ class ActorWatch:
         reactive: The roles whose workers may begin anew in mid-run.
         on_entry: Called with the report after each entry of a program in its log.
         files: What must be the same on all machines, beyond the toolkit.
-        head: The address of the cluster.
+        head: The head of the cluster.
+        checkpoints: When and where the run is stored; None for never.
+        record: Whether the report holds spans, until it says otherwise.
     """
 
     def __init__(
@@ -94,16 +115,24 @@ class ActorWatch:
         reactive: Collection[str],
         on_entry: Callable[[RunReport], None] | None,
         files: Sequence[Path],
-        head: str,
+        head: ClusterHead,
+        checkpoints: Checkpoints | None,
+        *,
+        record: bool,
     ) -> None:
         self._settings = settings
         self._processes, self._reactive, self._on_entry = processes, reactive, on_entry
         self._report = RunReport(traffic={channel.name: Traffic() for channel in plan.tag.channels})
         self._actors = [_Actor(handle) for handle in handles]
-        self._pending: dict[Any, tuple[str, int, int]] = {}  # what was asked, of which actor, after how many restarts
+        self._pending: dict[Any, _Asked] = {}
+        self._rest = read_rest(checkpoints)
+        if self._rest is not None:
+            self._report = self._rest.report(channel.name for channel in plan.tag.channels)
+        self._report.recording = record
+        self._collector = RestCollector(checkpoints, self._report)
         self._files, self._facts = files, facts(files)
-        self._head, self._knocked = head, time.time()
-        self._start = self._answered = self._knocked
+        self._head = head
+        self._start = time.time()
 
     def outcome(self) -> RunReport:
         """Run the actors until all have ended or are lost; return their merged report.
@@ -113,15 +142,15 @@ class ActorWatch:
         """
         self._begin()
         for number, actor in enumerate(self._actors):
-            self._ask(number, "run", actor.handle.run.remote(self._start_of(actor)))
+            self._ask(number, "run", actor.handle.run.remote(self._start_of(actor), self._rest_of(number)))
             self._ask_report(number)
         while any(actor.status == "running" for actor in self._actors):
             done, _ = ray.wait(list(self._pending), num_returns=1, timeout=_RETRY_S)
             for reference in done:
                 self._take(reference)
             self._give_up_late_ones()
-            self._knock()
-        for reference in [one for one, (what, *_) in self._pending.items() if what == "report"]:
+            self._head.check()
+        for reference in [reference for reference, asked in self._pending.items() if asked.what == "report"]:
             self._take(reference)
         for number, actor in enumerate(self._actors):
             if actor.status == "done":
@@ -143,7 +172,14 @@ class ActorWatch:
                 _answer(reference)
         except _LOSSES as error:
             raise SsimError("ray", "a process was lost before the first round", str(error)) from error
-        self._start = time.time()
+        self._start = time.time() - (0.0 if self._rest is None else self._rest.at_ns / NS_PER_S)
+
+    def _rest_of(self, number: int) -> Rest | None:
+        """Return the part of the run that is to go on that an actor needs."""
+        if self._rest is None:
+            return None
+        own = {id_: self._rest.workers[id_] for id_ in self._processes[number].workers if id_ in self._rest.workers}
+        return replace(self._rest, workers=own, log=(), by_round={})
 
     def _start_of(self, actor: _Actor) -> float:
         """Return when the run began, by the clock of an actor's machine.
@@ -155,47 +191,60 @@ class ActorWatch:
         return self._start + max(theirs - time.time(), 0.0) + min(theirs - before, 0.0)
 
     def _ask(self, number: int, what: str, reference: Any) -> None:
-        self._pending[reference] = what, number, self._actors[number].restarts
+        actor = self._actors[number]
+        self._pending[reference] = _Asked(what, number, actor.restarts, actor.entries, actor.spans)
 
     def _ask_report(self, number: int) -> None:
         actor = self._actors[number]
-        self._ask(number, "report", actor.handle.report.remote(actor.entries, actor.spans, with_results=False))
+        terms = {"recording": self._report.recording, "with_results": False}
+        self._ask(number, "report", actor.handle.report.remote(actor.entries, actor.spans, **terms))
 
     def _take(self, reference: Any) -> None:
         """Take an answer, or note that the actor is lost."""
-        what, number, restarts = self._pending.pop(reference)
+        asked = self._pending.pop(reference)
+        what, number, restarts, *_ = asked
         actor = self._actors[number]
         try:
             answer = _answer(reference)
         except _LOSSES as error:
-            if restarts == actor.restarts and actor.status == "running":
-                self._note_lost(number, final=isinstance(error, _FINAL))
-            elif what in {"facts", "meet"} and restarts == actor.restarts and actor.status == "returning":
-                if isinstance(error, _FINAL):
-                    self._give_up(number)
-                else:  # it is about to start
-                    time.sleep(_RETRY_S)
-                    self._ask_for_facts(number)
+            if restarts == actor.restarts:
+                self._take_loss(asked, final=isinstance(error, _FINAL))
             return
         if restarts != actor.restarts:
             return
         if what == "report":
-            self._merge(actor, answer)
+            self._merge(actor, asked, answer)
             if actor.status == "running":
                 self._ask_report(number)
         elif what == "run":
             actor.status = "done"
+        elif what == "rest":
+            self._merge(actor, asked, answer.news)
+            self._collector.take(number, answer)
         elif what == "facts":
             self._ask_to_meet(number, answer)
         else:
             self._run_again(number)
 
-    def _merge(self, actor: _Actor, news: RunReport) -> None:
-        """Add what an actor has recorded since its last report."""
+    def _take_loss(self, asked: _Asked, *, final: bool) -> None:
+        """Note that an actor is lost, or not yet back."""
+        status = self._actors[asked.number].status
+        if status == "running":
+            self._note_lost(asked.number, final=final)
+        elif asked.what in {"facts", "meet"} and status == "returning":
+            if final:
+                self._give_up(asked.number)
+            else:  # it is about to start
+                time.sleep(_RETRY_S)
+                self._ask_for_facts(asked.number)
+
+    def _merge(self, actor: _Actor, asked: _Asked, news: RunReport) -> None:
+        """Add what an actor has recorded since it was asked, but for what has come since then."""
         own = self._report
-        actor.entries += len(news.log)
-        actor.spans += len(news.spans)
-        own.spans += news.spans
+        log, spans = news.log[actor.entries - asked.entries :], news.spans[actor.spans - asked.spans :]
+        actor.entries += len(log)
+        actor.spans += len(spans)
+        own.spans += spans
         own.results |= news.results
         own.ended |= {id_: how for id_, how in news.ended.items() if how != AWAY}
         own.end_ns = max(own.end_ns, news.end_ns)
@@ -205,7 +254,7 @@ class ActorWatch:
         for number, channels in news.by_round.items():
             for name, traffic in channels.items():
                 own.by_round.setdefault(number, {}).setdefault(name, Traffic()).add(traffic)
-        for entry in news.log:
+        for entry in log:
             self._add(entry)
 
     def _add(self, entry: LogEntry) -> None:
@@ -214,12 +263,19 @@ class ActorWatch:
             self._report.ended.pop(entry.worker, None)
         if self._on_entry is not None:
             self._on_entry(self._report)
+        running = [number for number, actor in enumerate(self._actors) if actor.status in {"running", "done"}]
+        rounds = self._collector.begin(running)
+        for number in running if rounds else ():
+            actor = self._actors[number]
+            self._ask(number, "rest", actor.handle.rest.remote(actor.entries, actor.spans, rounds))
 
     def _finish(self, number: int) -> None:
         """Fetch the last report of an actor that has ended, with the results."""
         actor = self._actors[number]
+        asked = _Asked("report", number, actor.restarts, actor.entries, actor.spans)
         try:
-            self._merge(actor, _answer(actor.handle.report.remote(actor.entries, actor.spans, with_results=True)))
+            terms = {"recording": False, "with_results": True}
+            self._merge(actor, asked, _answer(actor.handle.report.remote(actor.entries, actor.spans, **terms)))
         except _LOSSES:
             self._note_ends(number)
 
@@ -241,6 +297,7 @@ class ActorWatch:
         actor = self._actors[number]
         actor.restarts += 1
         actor.forget()
+        self._collector.leave_out(number)
         lost = self._note_ends(number)
         back = [id_ for id_ in lost if id_.rpartition("/")[0] in self._reactive]
         actor.status = "gone" if final or not back else "returning"
@@ -298,24 +355,6 @@ class ActorWatch:
         for number, actor in enumerate(self._actors):
             if actor.status == "returning" and time.time() > actor.until:
                 self._give_up(number)
-
-    def _knock(self) -> None:
-        """Pass if the head of the cluster answers now and then: a minute without it, and Ray ends this process.
-
-        Raises:
-            SsimError: It has not answered for a while.
-        """
-        now = time.time()
-        if now < self._knocked + _KNOCK_S:
-            return
-        self._knocked = now
-        try:
-            reach(self._head)
-            self._answered = now
-        except OSError as error:
-            if now > self._answered + _HEAD_S:
-                place, hint = f"ray, {self._head}", "see `ray status` there"
-                raise SsimError(place, "the cluster went away", str(error), hint) from error
 
     def _give_up(self, number: int) -> None:
         """Tell the others that an actor won't come back."""

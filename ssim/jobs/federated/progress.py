@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,6 +51,12 @@ class FederatedProgress:
     rounds: list[Row] = field(default_factory=list)
     traffic: list[Row] = field(default_factory=list)
     spare: dict[int, tuple[Row, list[Row]]] = field(default_factory=dict)
+
+    def until(self, rounds: int) -> FederatedProgress:
+        """Return the progress until a number of rounds were completed."""
+        rows, traffic = ([row for row in table if row["round"] <= rounds] for table in (self.rounds, self.traffic))
+        spare = {number: rows for number, rows in self.spare.items() if number <= rounds}
+        return replace(self, done=min(self.done, rounds), rounds=rows, traffic=traffic, spare=spare)
 
     def write(self, path: Path, identity: str) -> None:
         """Write it to a file, which is replaced as a whole: a line of JSON that says what it is, and a pickle.
