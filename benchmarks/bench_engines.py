@@ -35,6 +35,7 @@ RULE_A40 = tabulate(SlackFit(), A40, kind="a40")
 HALF = CLUSTER.workers // 2
 KINDS = replace(CLUSTER, kinds=(WorkerKind("rtx2080ti", CLUSTER.workers - HALF), WorkerKind("a40", HALF, A40)))
 QUEUES = replace(KINDS, queues=tuple(ServiceQueue(name) for name in ("gold", "silver", "bronze")))
+ROUTED = replace(CLUSTER, routing="shortest")
 RULES = QueueRules(((RULE, RULE_A40),) * len(QUEUES.queues))
 DRAWN = replace(CLUSTER, latency=LatencyLaw("lognormal", 1.2))
 
@@ -85,6 +86,10 @@ ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "compiled, two kinds of workers and three queues": (
         768_000,
         lambda trace: replay_queues(_in_queues(trace), QUEUES, TABLE, RULES),
+    ),
+    "compiled, a queue for each worker": (
+        768_000,
+        lambda trace: replay_queues(trace, ROUTED, TABLE, QueueRules(((RULE,),))),
     ),
     "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
 }

@@ -213,7 +213,7 @@ def choose(
 
 SIMPY_ONLY: Mapping[str, Callable[[Cluster, bool], bool]] = {
     "several queues with a planner": lambda cluster, planned: bool(cluster.queues) and planned,
-    "queues of workers": lambda cluster, _: cluster.is_routed,
+    "a queue for each worker with a planner": lambda cluster, planned: cluster.is_routed and planned,
     "workers with limited memory": lambda cluster, _: cluster.has_limited_memory,
 }
 """What the compiled engine can't run, whatever the policy: by cluster, and whether a planner plans."""
@@ -238,20 +238,23 @@ def _rules(
         NotTabulableError: One can't be converted to a decision table.
         PolicyError: Its step function can't be compiled.
     """
-    if not cluster.queues and not isinstance(policy, Mapping):
+    if not cluster.queues and not cluster.is_routed and not isinstance(policy, Mapping):
         return _rule(policy, table, cluster, slo_ns)
     by_queue = []
     pools = cluster.pools_by_queue(cluster.served(table), served=True)
     workers = None if cluster.faults else cluster.workers
-    for queue, one, of in zip(cluster.queues, policies_of(policy, cluster), pools, strict=True):
+    for queue, one, of in zip(cluster.queues or [None], policies_of(policy, cluster), pools, strict=True):
         if isinstance(one, StepPolicy):
             raise NotTabulableError(type(one).__name__, ONE_QUEUE)
-        own_ns = None if queue.slo_ns is None else queue.slo_ns - cluster.network_ns
-        how = (cluster.dispatch_ns, workers, own_ns)
-        found = {pool.kind: tabulate(one, pool.table, *how, pool.kind, queue.name) for pool in of}
+        if queue is not None:
+            slo_ns = None if queue.slo_ns is None else queue.slo_ns - cluster.network_ns
+        how = (cluster.dispatch_ns, workers, slo_ns)
+        name = queue.name if queue else ""
+        found = {pool.kind: tabulate(one, pool.table, *how, pool.kind, name) for pool in of}
         by_queue.append(tuple(found[kind.name] for kind in cluster.kinds) or tuple(found.values()))
     entries = sum(one.subnets.size for tables in by_queue for one in tables)
-    return QueueRules(tuple(by_queue)), f"the policies of the queues have decision tables of {entries} entries in all"
+    which = "policies of the queues have" if cluster.queues else "policy has"
+    return QueueRules(tuple(by_queue)), f"the {which} decision tables of {entries} entries in all"
 
 
 def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from policies.planners.capacity import largest_batch
 from sim.base.errors import PolicyError
@@ -105,6 +105,8 @@ class NexusPacking:
     accuracy: Percent | None = None
     # The queues of each worker at the last turn.
     _given: dict[int, frozenset[str]] = field(default_factory=dict[int, "frozenset[str]"], init=False, repr=False)
+
+    gives_workers_to_queues: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_parameters(self)

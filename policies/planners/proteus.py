@@ -46,6 +46,7 @@ class ProteusAllocation:
     _given: dict[int, tuple[int, str]] = field(default_factory=dict[int, "tuple[int, str]"], init=False, repr=False)
 
     changes_workers: ClassVar[bool] = False
+    gives_workers_to_queues: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_parameters(self)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Bools: TypeAlias = npt.NDArray[np.bool_]
 
 INT, FLOAT, BOOL, NOTHING = types.int64, types.float64, types.boolean, types.void
-INTS, BOOLS, BYTES, FLOATS, GRID = (
+INTS, BOOLS, BYTES, FLOATS, GRID, FLOAT_GRID = (
     types.Array(number, dimensions, "C")
     for number, dimensions in (
         (types.int64, 1),
@@ -33,6 +33,7 @@ INTS, BOOLS, BYTES, FLOATS, GRID = (
         (types.uint8, 1),
         (types.float64, 1),
         (types.int64, 2),
+        (types.float64, 2),
     )
 )
 """Writable arrays."""
@@ -47,6 +48,10 @@ STEP = _PAIR(FLOATS, INT, INT, INT, INT, READ_GRID)
 """The signature of `sim.compiled.step_policy.StepPolicy.step`."""
 
 STEPS = types.FunctionType(STEP)
+
+_OPTIONS: Any = {"nogil": True, "forceinline": True, "_nrt": False}
+"""For numba, whose types do not know `_nrt`. Compiled functions allocate nothing, so arrays need no reference counts,
+which took as long as all else. Inlined, a function does not copy its many arguments at each call."""
 
 
 def tuple_of(owner: type, *fields: Any) -> Any:
@@ -64,14 +69,14 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
             with suppress(Exception):
                 _forget(function)
                 return _cached(function, signature)
-        return numba.njit(signature, nogil=True)(function)  # errors in the code are raised here
+        return numba.njit(signature, **_OPTIONS)(function)  # errors in the code are raised here
 
     return compile_
 
 
 def _cached(function: Callable[..., Any], signature: Any) -> Any:
     """Return a function compiled to one signature, or as it is in numba's cache."""
-    dispatcher: Any = numba.njit(nogil=True, cache=True)(function)
+    dispatcher: Any = numba.njit(**_OPTIONS, cache=True)(function)
     file = dispatcher._cache._cache_file  # noqa: SLF001 - numba has no public name for what the cache depends on
     file._source_stamp = (file._source_stamp, _package_stamp())  # noqa: SLF001
     dispatcher.compile(signature)

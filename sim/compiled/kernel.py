@@ -44,13 +44,19 @@ if TYPE_CHECKING:
     from sim.compiled.loop_state import Log, Setting, State
 
 
-@compiled(INT(READ_INTS, INT, INT, INT, INT, INT))
-def drawn_latency(nodes_ns: Ints, first: int, parts: int, is_linear: int, key: int, query: int) -> int:
-    """Return `sim.tables.service_times.Distributions.latency` for the `quantile` of a query."""
+@compiled(INT(INT, INT))
+def quantile(key: int, query: int) -> int:
+    """Return `sim.tables.service_times.quantile`."""
     mixed = np.uint64(key) + (np.uint64(query) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    place = int((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32)) * parts
+    return int((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32))
+
+
+@compiled(INT(READ_INTS, INT, INT, INT, INT, INT))
+def drawn_latency(nodes_ns: Ints, first: int, parts: int, is_linear: int, key: int, query: int) -> int:
+    """Return `sim.tables.service_times.Distributions.latency` for the `quantile` of a query."""
+    place = quantile(key, query) * parts
     node = first + (place >> 32)
     low = nodes_ns[node]
     if is_linear:

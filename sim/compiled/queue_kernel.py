@@ -1,7 +1,7 @@
 """The loop of the compiled engine for several queues: as `sim.compiled.kernel`, with the order of offers among queues.
 
-It replays a trace as a whole. Queries of a queue wait in order of arrival where deadlines never decrease in any queue,
-else in a heap.
+It replays a trace as a whole, which is sorted by queue before. Where deadlines never decrease in any queue, the queries
+that wait in one are a slice of this array, else a heap in the same place.
 """
 
 from __future__ import annotations
@@ -10,183 +10,149 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.compiled.compiling import BOOL, BOOLS, FLOATS, INT, INTS, NOTHING, READ_FLOATS, READ_GRID, READ_INTS, compiled
+from sim.compiled.compiling import BOOL, BOOLS, INT, INTS, NOTHING, READ_CODES, READ_INTS, compiled
 from sim.compiled.heaps import pop, push, without
 from sim.compiled.kernel import drawn_latency
 from sim.compiled.loop_state import COMES, DROPPED, FAILED, FAR, LOG_TYPE, NEW, NOBODY
-from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, PRIORITY, QUEUE_SETTING_TYPE, SLACK
+from sim.compiled.offers import begin, in_turn, most_urgent
+from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, QUEUE_SETTING_TYPE, QUEUE_STATE_TYPE
 from sim.compiled.step_policy import DROP, HOLD
 
 if TYPE_CHECKING:
-    from sim.compiled.compiling import Bools, Floats, Ints
+    import numpy.typing as npt
+
+    from sim.compiled.compiling import Bools, Ints
     from sim.compiled.loop_state import Log
-    from sim.compiled.queue_state import ArrivalArrays, QueueSetting
+    from sim.compiled.queue_state import ArrivalArrays, QueueSetting, QueueState
 
 
-@compiled(INT(INT, READ_GRID, READ_INTS, INT, INTS, INTS, BOOLS))
-def _most_urgent(
-    order: int, alone_ns: Ints, ranks: Ints, kind: int, head_ns: Ints, length: Ints, offered: Bools
-) -> int:
-    """Return the queue that is offered next to a kind of workers by `EDF`, `SLACK` or `PRIORITY`, or -1 for none.
+@compiled(BOOL(ARRIVALS_TYPE, INTS))
+def are_in_order(arrivals: ArrivalArrays, last_ns: Ints) -> bool:
+    """Return whether deadlines never decrease in any queue.
 
     Args:
-        order: The order of offers.
-        alone_ns: As in `sim.compiled.queue_state.QueueSetting`.
-        ranks: The priority of each queue.
-        kind: The kind.
-        head_ns: The deadline of the most urgent query of each queue.
-        length: Queries that wait in each.
-        offered: Queues that were offered already.
+        arrivals: The queries.
+        last_ns: In: less than all deadlines, int64, shape (queues,). Changed.
     """
-    found, best_ns, best_rank = -1, FAR, FAR
-    for place in range(len(length)):
-        if length[place] > 0 and not offered[place]:
-            due_ns = head_ns[place] - (alone_ns[place, kind] if order == SLACK else 0)
-            rank = ranks[place] if order == PRIORITY else 0
-            if rank < best_rank or (rank == best_rank and due_ns < best_ns):
-                found, best_ns, best_rank = place, due_ns, rank
+    queue_of, deadline_ns, found = arrivals.queue, arrivals.deadline_ns, True
+    for query in range(queue_of.size):
+        of = queue_of[query]
+        found &= deadline_ns[query] >= last_ns[of]
+        last_ns[of] = deadline_ns[query]
     return found
 
 
-@compiled(INT(BOOLS, FLOATS, INT, FLOATS))
-def _begin(offered: Bools, deficit: Floats, turn: int, ahead: Floats) -> int:
-    """Return whose turn it is, with a copy of what each queue may use, where all of them are to be offered anew."""
-    for place in range(len(offered)):
-        offered[place] = False
-        ahead[place] = deficit[place]
-    return turn
-
-
-@compiled(INT(READ_FLOATS, INTS, BOOLS, FLOATS, INT))
-def _in_turn(  # noqa: C901, PLR0912 - the steps of deficit round robin
-    quantum_ns: Floats, length: Ints, offered: Bools, deficit: Floats, turn: int
-) -> int:
-    """Return the queue whose turn it is under `FAIR`, or -1 for none; see `sim.engine.offers.Offers`.
+@compiled(NOTHING(READ_CODES, INTS, INTS))
+def line_up(queue_of: npt.NDArray[np.uint16], ends: Ints, waiting: Ints) -> None:
+    """Sort queries by queue and then arrival.
 
     Args:
-        quantum_ns: The quantum of each queue.
-        length: Queries that wait in each.
-        offered: Queues that were offered already.
-        deficit: In and out: what each queue may still use.
-        turn: The queue whose turn it was.
+        queue_of: The queue of each query.
+        ends: Out: where each queue ends in `waiting`, shape (queues + 1,); in: 0.
+        waiting: Out: the queries, int64, shape (queries,).
     """
-    left = 0
-    for place in range(len(deficit)):
-        if length[place] == 0 or offered[place]:
-            deficit[place] = min(deficit[place], 0.0)
+    one = np.uint16(1)
+    for query in range(queue_of.size):
+        ends[queue_of[query] + one] += 1
+    for place in range(1, ends.size):
+        ends[place] += ends[place - 1]
+    for query in range(queue_of.size):
+        of = queue_of[query]
+        waiting[np.uint64(ends[of])] = query
+        ends[of] += 1
+
+
+@compiled(INT(ARRIVALS_TYPE, INT, INT, INT, QUEUE_STATE_TYPE, BOOLS))
+def _admit(arrivals: ArrivalArrays, place: int, now: int, bound: int, state: QueueState, rejected: Bools) -> int:
+    """Admit to a queue what has arrived, and return how much.
+
+    Args:
+        arrivals: The queries.
+        place: The queue, to which a query has come.
+        now: The time.
+        bound: The most queries that may wait in it.
+        state: In and out: the state.
+        rejected: Out: whether each query found its queue full.
+    """
+    arrival_ns, waiting, end, one = arrivals.arrival_ns, state.waiting, np.uint64(state.ends[place]), np.uint64(1)
+    at, head, length = np.uint64(state.upcoming[place]), state.head[place], state.length[place]
+    next_ns = state.next_ns[place]
+    while next_ns <= now:
+        query = waiting[at]
+        if length >= bound:
+            rejected[query] = True
+        elif state.keys.size == 0:
+            waiting[np.uint64(head + length)] = query
+            length += 1
         else:
-            left += 1
-    if left == 0:
-        return -1
-    if length[turn] > 0 and not offered[turn] and deficit[turn] > 0:
-        return turn
-    rounds = np.inf  # after which no queue has anything to use yet: a light queue may need many
-    for place in range(len(deficit)):
-        if length[place] > 0 and not offered[place]:
-            rounds = min(rounds, -deficit[place] // quantum_ns[place])
-    if rounds > 0:
-        for place in range(len(deficit)):
-            if length[place] > 0 and not offered[place]:
-                deficit[place] += rounds * quantum_ns[place]
-    while True:
-        turn = (turn + 1) % len(deficit)
-        if length[turn] > 0 and not offered[turn]:
-            deficit[turn] += quantum_ns[turn]
-            if deficit[turn] > 0:
-                return turn
+            length = push(state.keys, waiting, head, length, arrivals.deadline_ns[query], query)
+        at += one
+        next_ns = arrival_ns[np.uint64(waiting[at])] if at < end else FAR
+    came = int(length - state.length[place])
+    state.upcoming[place], state.next_ns[place], state.length[place] = np.int64(at), next_ns, length
+    state.head_ns[place] = arrivals.deadline_ns[waiting[head]]
+    return came
 
 
-@compiled(NOTHING(BOOL, READ_INTS, INT, INT, INT, INTS, INTS, INTS, INTS, INTS, INTS, INT))
-def _take(
-    in_order: bool,
-    deadline_ns: Ints,
-    place: int,
-    count: int,
-    start: int,
-    keys: Ints,
-    waiting: Ints,
-    head: Ints,
-    length: Ints,
-    head_ns: Ints,
-    left: Ints,
-    gone: int,
-) -> None:
+@compiled(NOTHING(READ_INTS, INT, INT, QUEUE_STATE_TYPE, INTS, INT))
+def _take(deadline_ns: Ints, place: int, count: int, state: QueueState, left: Ints, gone: int) -> None:
     """Take the most urgent queries out of a queue, and write them down in order of leaving.
 
     Args:
-        in_order: Whether queries of a queue leave it in order of arrival.
         deadline_ns: Deadlines.
         place: The queue.
         count: How many.
-        start: Where it begins in `keys` and `waiting`.
-        keys: In and out: deadlines, if the queue is a heap.
-        waiting: In and out: queries of all queues.
-        head: In and out: the first query that waits in each queue, if these are in order.
-        length: In and out: queries that wait in each.
-        head_ns: In and out: the deadline of the most urgent one of each.
+        state: In and out: the state.
         left: Out: queries in order of leaving.
         gone: Queries that have left before.
     """
-    for nth in range(count):
-        if in_order:
-            left[gone + nth] = waiting[head[place] + nth]
-        else:
-            left[gone + nth] = waiting[start]
-            length[place] = pop(keys, waiting, start, length[place])
-    if in_order:
-        head[place] += count
-        length[place] -= count
-    if length[place] > 0:
-        head_ns[place] = deadline_ns[waiting[head[place] if in_order else start]]
+    waiting, head, length = state.waiting, state.head[place], state.length[place]
+    if state.keys.size == 0:
+        for nth in range(count):
+            left[np.uint64(gone + nth)] = waiting[np.uint64(head + nth)]
+        head += count
+        length -= count
+    else:
+        for nth in range(count):
+            left[gone + nth] = waiting[head]
+            length = pop(state.keys, waiting, head, length)
+    state.head[place], state.length[place] = head, length
+    if length > 0:
+        state.head_ns[place] = deadline_ns[waiting[head]]
 
 
-@compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, LOG_TYPE, INTS, BOOLS))
+@compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, QUEUE_STATE_TYPE, LOG_TYPE, INTS, BOOLS))
 def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
-    setting: QueueSetting, arrivals: ArrivalArrays, log: Log, left: Ints, rejected: Bools
+    setting: QueueSetting,
+    arrivals: ArrivalArrays,
+    state: QueueState,
+    log: Log,
+    left: Ints,
+    rejected: Bools,
 ) -> int:
     """Replay a trace and return the number of rows written to the log.
 
     Args:
         setting: The constants.
         arrivals: The queries.
+        state: In: the state at the beginning. Changed.
         log: Out: the rows, arrays of shape (queries,).
         left: Out: the queries in order of leaving their queues, int64, shape (queries,).
         rejected: Out: whether each query found its queue full; in: False.
     """
-    arrival_ns, deadline_ns, queue_of = arrivals.arrival_ns, arrivals.deadline_ns, arrivals.queue
+    deadline_ns = arrivals.deadline_ns
     order, alone_ns, ranks = setting.order, setting.alone_ns, setting.rank
     latency_ns, changes, kind_of, first_of = setting.latency_ns, setting.changes, setting.kind, setting.first
-    queries, kinds, queues, workers = len(arrival_ns), len(first_of), len(setting.rank), len(kind_of)
+    kinds, queues, workers = first_of.size, setting.rank.size, kind_of.size
     longest, dispatch_ns, one = setting.rows.shape[1], setting.dispatch_ns, setting.dispatch
     nodes_ns, nodes, parts, is_linear, latency_key = setting.drawn
     is_drawn, dispatch_is_drawn = nodes_ns.size > 0, one.nodes_ns.size > 0
-    # Workers.
-    idle_of, free = np.zeros(kinds, np.int64), np.arange(workers)
-    for worker in range(workers):
-        idle_of[kind_of[worker]] += 1
-    free_ns, busy = np.empty(workers, np.int64), np.empty(workers, np.int64)
-    loaded, last_ns, fails_ns = np.full(workers, NEW), np.zeros(workers, np.int64), np.full(workers, FAR)
-    for number in range(len(changes) - 1, -1, -1):
-        if changes[number, 2] != COMES:
-            fails_ns[changes[number, 1]] = changes[number, 0]
-    # Queues: the part of each in these arrays has room for all of its queries.
-    start = np.zeros(queues + 1, np.int64)
-    in_order, last = True, np.full(queues, -FAR)
-    for query in range(queries):
-        of = queue_of[query]
-        start[of + np.uint16(1)] += 1
-        in_order &= deadline_ns[query] >= last[of]
-        last[of] = deadline_ns[query]
-    for place in range(queues):
-        start[place + 1] += start[place]
-    waiting, keys = np.empty(queries, np.int64), np.empty(0 if in_order else queries, np.int64)
-    head, tail = start[:-1].copy(), start[:-1].copy()
-    length, head_ns = np.zeros(queues, np.int64), np.zeros(queues, np.int64)
-    lists = waiting, head, length, head_ns
+    idle_of, free, free_ns, busy = state.idle, state.free, state.free_ns, state.busy
+    loaded, last_ns, fails_ns = state.loaded, state.last_ns, state.fails_ns
+    length, head_ns, next_ns = state.length, state.head_ns, state.next_ns
     # What may still be used, and whose turn it is; and the same where the offer that was made last is taken.
-    deficit, ahead, turn, next_turn = np.zeros(queues), np.zeros(queues), queues - 1, queues - 1
-    offered = np.zeros(queues, np.bool_)
-    idle, running, waits, arrived, change, rows, gone = workers, 0, 0, 0, 0, 0, 0
+    deficit, ahead, offered, turn, next_turn = state.deficit, state.ahead, state.offered, queues - 1, queues - 1
+    idle, running, waits, change, rows, gone = workers, 0, 0, 0, 0, 0
     held_ns, is_fair = FAR, setting.order == FAIR and queues > 1
 
     while True:
@@ -196,8 +162,9 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             now = min(now, changes[change, 0])
         if idle > 0 and waits > 0:
             now = min(now, held_ns)
-        if idle > 0 and arrived < queries:
-            now = min(now, arrival_ns[arrived])
+        if idle > 0:
+            for place in range(queues):
+                now = min(now, next_ns[place])
         if now >= FAR:
             break
 
@@ -208,22 +175,9 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             idle_of[kind] = push(free, free, first_of[kind], idle_of[kind], worker, worker)
             idle += 1
 
-        while arrived < queries and arrival_ns[arrived] <= now:
-            of = queue_of[arrived]
-            if length[of] >= setting.bounds[of]:
-                rejected[arrived] = True
-            elif in_order:
-                waiting[tail[of]] = arrived
-                tail[of] += 1
-                if length[of] == 0:
-                    head_ns[of] = deadline_ns[arrived]
-                length[of] += 1
-                waits += 1
-            else:
-                length[of] = push(keys, waiting, start[of], length[of], deadline_ns[arrived], arrived)
-                head_ns[of] = keys[start[of]]
-                waits += 1
-            arrived += 1
+        for place in range(queues):
+            if next_ns[place] <= now:
+                waits += _admit(arrivals, place, now, setting.bounds[place], state, rejected)
 
         while change < len(changes) and changes[change, 0] <= now:
             worker = changes[change, 1]
@@ -243,23 +197,21 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             for place in range(queues):
                 limit_ns = setting.limits_ns[change, place] + now + dispatch_ns
                 while length[place] > 0 and head_ns[place] < limit_ns:
-                    _take(
-                        in_order, deadline_ns, place, 1, start[place], keys, waiting, head, length, head_ns, left, gone
-                    )
+                    _take(deadline_ns, place, 1, state, left, gone)
                     log.start_ns[rows], log.finish_ns[rows], log.free_ns[rows], log.worker[rows] = now, now, now, NOBODY
                     log.row[rows], log.size[rows], log.lost[rows] = DROPPED, 1, False
                     rows, gone, waits = rows + 1, gone + 1, waits - 1
 
-        held_ns, kind, next_turn = FAR, 0, _begin(offered, deficit, turn, ahead)
+        held_ns, kind, next_turn = FAR, 0, begin(offered, deficit, turn, ahead)
         while idle > 0 and waits > 0 and kind < kinds:
             place = -1
             if idle_of[kind] > 0:
                 if is_fair:
-                    place = _in_turn(setting.quantum_ns, length, offered, ahead, next_turn)
+                    place = in_turn(setting.quantum_ns, length, offered, ahead, next_turn)
                 else:
-                    place = _most_urgent(order, alone_ns, ranks, kind, head_ns, length, offered)
+                    place = most_urgent(order, alone_ns, ranks, kind, head_ns, length, offered)
             if place < 0:
-                kind, next_turn = kind + 1, _begin(offered, deficit, turn, ahead)
+                kind, next_turn = kind + 1, begin(offered, deficit, turn, ahead)
                 continue
             next_turn = place
             slack, block = head_ns[place] - now - dispatch_ns, place * kinds + kind
@@ -276,14 +228,14 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                 offered[place] = True
                 continue
             size = min(size, length[place])
-            query = waiting[head[place] if in_order else start[place]]
-            _take(in_order, deadline_ns, place, size, start[place], keys, *lists, left, gone)
+            query = state.waiting[state.head[place]]
+            _take(deadline_ns, place, size, state, left, gone)
             gone, waits = gone + size, waits - size
             if row == DROP:
                 row, worker, finish, frees, lost = DROPPED, NOBODY, now, now, False
             else:
                 if is_fair:
-                    turn = _begin(offered, ahead, next_turn, deficit)
+                    turn = begin(offered, ahead, next_turn, deficit)
                     deficit[place] -= dispatch_ns + setting.planned_ns[row, size]
                 worker = free[first_of[kind]]
                 idle_of[kind] = pop(free, free, first_of[kind], idle_of[kind])
@@ -311,9 +263,9 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             log.row[rows], log.size[rows], log.lost[rows] = row, size, lost
             rows += 1
             held_ns, kind = FAR, 0  # all that is free is offered anew
-            next_turn = _begin(offered, deficit, turn, ahead)
+            next_turn = begin(offered, deficit, turn, ahead)
 
-    for query in range(arrived, queries):  # no worker is left to whom these could be offered
-        length[queue_of[query]] += 1
-        rejected[query] = length[queue_of[query]] > setting.bounds[queue_of[query]]
+    for place in range(queues):  # no worker is left to whom what still arrives could be offered
+        if next_ns[place] < FAR:
+            _admit(arrivals, place, FAR - 1, setting.bounds[place], state, rejected)
     return rows

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.compiled.compiling import FLOAT, INT, READ_CODES, READ_FLOATS, READ_GRID, READ_INTS, tuple_of
+from sim.compiled.compiling import (
+    BOOLS,
+    FLOAT,
+    FLOATS,
+    INT,
+    INTS,
+    READ_CODES,
+    READ_FLOATS,
+    READ_GRID,
+    READ_INTS,
+    tuple_of,
+)
 from sim.compiled.loop_state import DRAWN_TYPE
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sim.compiled.compiling import Floats, Ints
+    from sim.compiled.compiling import Bools, Floats, Ints
     from sim.compiled.loop_state import Drawn
 
 EDF, SLACK, PRIORITY, FAIR = range(4)
@@ -88,9 +99,54 @@ class ArrivalArrays(NamedTuple):
     queue: npt.NDArray[np.uint16]
 
 
+class QueueState(NamedTuple):
+    """The state of a run, which the loop changes; the first seven as in `sim.compiled.loop_state.State`.
+
+    Attributes:
+        idle: Number of idle workers of each kind.
+        free: Idle workers, a heap for each kind.
+        free_ns: When running workers can take their next batches, a heap with `busy`.
+        busy: The numbers of these workers.
+        loaded: The subnet on each worker.
+        fails_ns: Next failure of each worker.
+        last_ns: When each worker finishes all batches that it has begun.
+        waiting: Queries queue by queue, int64, shape (queries,): of each those that wait, then those that are to come.
+        keys: The deadlines of those that wait, if they are a heap with `waiting`; else empty.
+        head: Where those that wait in each queue begin, int64, shape (queues,), as the next five.
+        length: How many these are.
+        head_ns: The deadline of the most urgent one.
+        upcoming: Where those that are to come begin.
+        ends: Where they end.
+        next_ns: When the first of them arrives, or `FAR`.
+        deficit: What each queue may still use under `FAIR`, float64, shape (queues,).
+        ahead: The same after the offers that were made last.
+        offered: Whether each queue has been offered to a kind of workers, bool, shape (queues,).
+    """
+
+    idle: Ints
+    free: Ints
+    free_ns: Ints
+    busy: Ints
+    loaded: Ints
+    fails_ns: Ints
+    last_ns: Ints
+    waiting: Ints
+    keys: Ints
+    head: Ints
+    length: Ints
+    head_ns: Ints
+    upcoming: Ints
+    ends: Ints
+    next_ns: Ints
+    deficit: Floats
+    ahead: Floats
+    offered: Bools
+
+
 _COSTS = (READ_GRID, READ_GRID, READ_INTS, READ_INTS, READ_GRID, INT, INT)
 _WORKERS = (READ_GRID, READ_INTS, READ_INTS, READ_GRID, DRAWN_TYPE, DRAWN_TYPE, FLOAT)
 _QUEUES = (INT, READ_INTS, READ_FLOATS, READ_INTS)
 _DECIDED = (READ_INTS, READ_INTS, READ_GRID, READ_GRID)
 QUEUE_SETTING_TYPE = tuple_of(QueueSetting, *_COSTS, *_WORKERS, *_QUEUES, *_DECIDED)
 ARRIVALS_TYPE = tuple_of(ArrivalArrays, READ_INTS, READ_INTS, READ_CODES)
+QUEUE_STATE_TYPE = tuple_of(QueueState, *(INTS,) * 15, FLOATS, FLOATS, BOOLS)

@@ -1,5 +1,7 @@
 """Several queues in the compiled engine: a trace is replayed under a decision table for each queue and kind of workers.
 
+They may be those of the cluster, or a set of these for each worker.
+
 Imports numba.
 """
 
@@ -9,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.compiled import queue_kernel
-from sim.compiled.loop_state import COMES, FAILS, FAR, Log
+from sim.compiled import queue_kernel, routed_kernel
+from sim.compiled.loop_state import COMES, FAILS, FAR, NEW, Log
 from sim.compiled.outcomes import outcomes
-from sim.compiled.queue_state import EDF, FAIR, PRIORITY, SLACK, ArrivalArrays, QueueSetting
+from sim.compiled.queue_state import EDF, FAIR, PRIORITY, SLACK, ArrivalArrays, QueueSetting, QueueState
+from sim.compiled.routed_state import routed_state_of, routes_of
 from sim.compiled.setting import changes_of, drawn_of, fixed, limit_of, stacked, stacked_decisions
 from sim.engine.offers import quanta
+from sim.engine.queue_set import queue_codes
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import Outcome
-from sim.engine.service_queue import in_queues
+from sim.engine.service_queue import ServiceQueue, in_queues
 from sim.engine.turns import check_scaling
 from sim.tables.service_times import dispatch_key, latency_key, service_times
 
@@ -36,7 +40,7 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     """Return the outcome of each query of a trace; the same as `sim.engine.driver.simulate` returns for the policies.
 
     Args:
-        trace: ArrivalArrays, and the queue of each query as its class.
+        trace: Arrivals, and the queue of each query as its class.
         cluster: Workers and queues.
         table: The latency table of the run.
         rules: The policies.
@@ -50,13 +54,20 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     check_scaling(cluster, None, 1)
     trace = in_queues(trace, cluster.queues)
     queries, due_ns = len(trace), cluster.due_ns(trace)
-    codes = np.zeros(queries, np.uint16) if trace.class_codes is None else trace.class_codes
+    codes = queue_codes(trace, cluster).astype(np.uint16)
     codes.flags.writeable = False
     arrivals = ArrivalArrays(fixed(trace.arrival_ns), fixed(due_ns), codes)
     setting = queue_setting(cluster, table, rules, seed)
     log = Log.empty(queries, overlaps=cluster.occupancy < 1)
     left, rejected = np.empty(queries, np.int64), np.zeros(queries, np.bool_)
-    rows = int(queue_kernel.advance_queues(setting, arrivals, log, left, rejected))
+    if cluster.is_routed:
+        how = routes_of(cluster, table, seed), arrivals, routed_state_of(setting, queries)
+        rows = int(routed_kernel.advance_routed(setting, *how, log, left, rejected))
+    else:
+        last_ns = np.full(len(setting.rank), -FAR)
+        in_order = isinstance(trace.slo_ns, int) or queue_kernel.are_in_order(arrivals, last_ns)
+        state = queue_state(setting, arrivals, in_order=in_order)
+        rows = int(queue_kernel.advance_queues(setting, arrivals, state, log, left, rejected))
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
     outcomes(due_ns, log.finish_ns, log.row, log.size, log.lost, rows, left, False, batch_of, outcome)  # noqa: FBT003 - numba takes no keywords
     outcome[rejected] = Outcome.REJECTED
@@ -66,6 +77,41 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     load_ns = np.zeros_like(free_ns)
     batches = Batches(*times, log.worker[ran], subnet, log.size[ran], log.lost[ran], free_ns, load_ns)
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
+
+
+def queue_state(setting: QueueSetting, arrivals: ArrivalArrays, *, in_order: bool) -> QueueState:
+    """Return the state at the beginning of a run."""
+    queries, queues, workers = len(arrivals.queue), len(setting.rank), len(setting.kind)
+    ends, waiting = np.zeros(queues + 1, np.int64), np.empty(queries, np.int64)
+    queue_kernel.line_up(arrivals.queue, ends, waiting)
+    head, ends = np.concatenate([[0], ends[:-2]]), ends[:-1].copy()
+    comes = ends > head
+    next_ns = np.full(queues, FAR)
+    next_ns[comes] = arrivals.arrival_ns[waiting[head[comes]]]
+    fails_ns = np.full(workers, FAR)
+    for at_ns, worker, what, *_ in setting.changes[::-1].tolist():
+        if what == FAILS:
+            fails_ns[worker] = at_ns
+    return QueueState(
+        idle=np.bincount(setting.kind, minlength=len(setting.first)),
+        free=np.arange(workers),
+        free_ns=np.empty(workers, np.int64),
+        busy=np.empty(workers, np.int64),
+        loaded=np.full(workers, NEW),
+        fails_ns=fails_ns,
+        last_ns=np.zeros(workers, np.int64),
+        waiting=waiting,
+        keys=np.empty(0 if in_order else queries, np.int64),
+        head=head,
+        length=np.zeros(queues, np.int64),
+        head_ns=np.zeros(queues, np.int64),
+        upcoming=head.copy(),
+        ends=ends,
+        next_ns=next_ns,
+        deficit=np.zeros(queues),
+        ahead=np.zeros(queues),
+        offered=np.zeros(queues, np.bool_),
+    )
 
 
 def queue_setting(cluster: Cluster, table: LatencyTable, rules: QueueRules, seed: int) -> QueueSetting:
@@ -103,8 +149,9 @@ def queue_setting(cluster: Cluster, table: LatencyTable, rules: QueueRules, seed
         limits.append(np.concatenate([[limit_of(cluster, smallest_ns, alive)], rows[:, 4]]))
     alone_ns = np.array([int(pool.table.dense_ns[:, 1].min()) for pool in seen]).reshape(len(by_queue), -1)
     quantum_ns = cluster.dispatch_ns + max(int(pool.table.dense_ns.max()) for pool in seen)
-    bounds = [FAR if queue.bound is None else queue.bound for queue in cluster.queues]
-    quantum = np.array(quanta(cluster.queues, quantum_ns))
+    queues = cluster.queues or (ServiceQueue("all"),)
+    bounds = [FAR if queue.bound is None else queue.bound for queue in queues]
+    quantum = np.array(quanta(queues, quantum_ns))
     quantum.flags.writeable = False
     return QueueSetting(
         fixed(stacked([time.fixed_ns for time in times])),
@@ -122,7 +169,7 @@ def queue_setting(cluster: Cluster, table: LatencyTable, rules: QueueRules, seed
         drawn_of([cluster.dispatch_drawn], dispatch_key, seed),
         float(cluster.occupancy),
         _ORDERS[cluster.order],
-        fixed(np.array([queue.priority for queue in cluster.queues])),
+        fixed(np.array([queue.priority for queue in queues])),
         quantum,
         fixed(np.array(bounds)),
         *stacked_decisions(tables, first_row),

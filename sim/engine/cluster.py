@@ -35,8 +35,8 @@ below the smallest latency in the table plus the dispatch overhead. Deadlines ar
 Routing = Literal["central", "round_robin", "shortest", "random"]
 """Where queries wait: in queues that all workers share; or each worker has its own, to which queries go on arrival: to
 the workers in turn, to the one with the fewest queries (those that it runs included; of equals the lowest number), or
-to any with equal probability. Only workers that have not failed get queries; those that wait for a worker that fails
-are routed anew."""
+to any with equal probability. Only workers that serve get queries; those that wait for a worker that fails, or that a
+planner lets go, are routed anew."""
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
@@ -159,9 +159,6 @@ class Cluster:
         check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
         if self.routing not in get_args(Routing):
             raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
-        if self.is_scaled and self.is_routed:
-            problem, hint = "can't be combined with workers that come and go", "leave out max_workers, or routing"
-            raise SpecError("cluster.routing", problem, "", hint)
 
     def _check_overlap(self) -> None:
         part: Any = self.occupancy

@@ -20,7 +20,7 @@ from sim.engine.policy import policies_of, policy_name
 from sim.engine.queue_set import admission_for
 from sim.engine.result import BatchLog, Result, result_of
 from sim.engine.service_queue import in_queues
-from sim.engine.turns import Turns, WatchedAdmission, check_scaling
+from sim.engine.turns import Turns, check_scaling
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ class _Run:
         self._turns: Turns | None = None
         self._period_ns = period_ns
         if planner is not None:
-            self._admission = watched = WatchedAdmission(admission)
             seen = cluster.pools_by_queue(served, served=True)
-            self._turns = Turns(planner, self._policies, cluster, seen, watched, self._log)
-        self._scheduler = Scheduler(self._admission, cluster, served, policy, seed)
+            self._turns = Turns(planner, self._policies, cluster, seen, admission, self._log)
+        watch = self._turns.watched if self._turns else list
+        self._scheduler = Scheduler(admission, cluster, served, policy, seed, watch)
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()
         self._wake_ns: int | None = None  # the latest wake-up that was scheduled
@@ -227,7 +227,7 @@ class _Run:
         """
         if self._comes_a_worker(now_ns) or not self._scheduler.idle:
             return
-        workers = range(self._cluster.workers if self._cluster.is_routed else 1)
+        workers = range(len(self._begun) if self._cluster.is_routed else 1)
         queues = [one for worker in workers for one in enumerate(self._admission.queues(worker))]
         waiting = [(place, queue) for place, queue in queues if queue.length]
         if wake_ns > max(max(queue.deadlines(queue.length)) for _, queue in waiting):

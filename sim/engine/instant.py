@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
-from sim.engine.kinds import pool_of_workers
-from sim.engine.offers import Offers
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policies_of, policy_name, situation
 from sim.engine.queue_set import QueueSet
 from sim.engine.residence import Residence
+from sim.engine.station import Stations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from sim.engine.kinds import WorkerPool
     from sim.engine.policy import Decision, Policy
     from sim.engine.queues import Admission, Queue
+    from sim.engine.station import Station, Watch
     from sim.tables.latency import LatencyTable
 
 
@@ -67,6 +67,7 @@ class Scheduler:
         table: LatencyTable,
         policy: Policy | Mapping[str, Policy],
         seed: int,
+        watch: Watch = list,
     ) -> None:
         """Begin with all workers free and empty queues.
 
@@ -76,6 +77,7 @@ class Scheduler:
             table: What the policy sees of workers and queues without a table of their own, as the cluster serves it.
             policy: What to run next, or that of each queue by name.
             seed: For policies that draw random numbers.
+            watch: Returns the queues of a worker such that it sees what leaves them.
 
         Raises:
             SpecError: The subnets of a kind differ from those of the table, a queue has no policy, or a memory does not
@@ -84,25 +86,15 @@ class Scheduler:
         """
         self._admission, self._cluster, self._seed = admission, cluster, seed
         self._policies = policies_of(policy, cluster)
-        self._pools = cluster.pools_by_queue(table, served=True)  # by queue
-        self._router: QueueSet | None = None
-        if cluster.is_routed and isinstance(admission, QueueSet):
-            self._router = admission  # each worker is offered to its own queues, as if it were a pool
-            self._pools = [[one for pool in pools for one in pool.single()] for pools in self._pools]
-        self._pool_of = pool_of_workers(self._pools[0])
-        self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
-        longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
-        sites = len(self._pools[0]) if self._router else 1
-        offers = [Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns) for _ in range(sites)]
-        self._offers = offers if self._router else offers * len(self._pools[0])  # by pool
+        pools = cluster.pools_by_queue(table, served=True)
+        self._stations = Stations(admission, cluster, pools, watch)
+        self._router = self._stations.router
         self._names = [queue.name for queue in cluster.queues] or [""]
-        self._free = [list(pool.workers) for pool in self._pools[0]]  # by pool
-        self._alive = [len(pool.workers) for pool in self._pools[0]]
-        self._offered = 0, 0  # the queue and the pool that a policy was asked about last
+        self._offered = 0, self._stations.all[0]  # the queue and the station that a policy was asked about last
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
-        self.residence = Residence(cluster, self._pools)
+        self.residence = Residence(cluster, pools)
         """What lies in the memories of workers."""
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
@@ -157,7 +149,7 @@ class Scheduler:
         if cancelled and isinstance(self._admission, QueueSet):
             self._admission.cancel(cancelled)
             changed = True
-        if not any(self._free):
+        if not self._stations.any_free:
             return [], lost, None
         # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
         starts = self._decide() if changed else []
@@ -165,21 +157,21 @@ class Scheduler:
 
     def _change(self, recovered: list[int], failed: list[int], left: Iterable[int], lost: list[int]) -> bool:
         """Have workers come back, fail and go, note the batches that are lost; return whether anything changes."""
-        changed = False
-        for worker in recovered:
-            changed = self._recover(worker) or changed
+        came = [worker for worker in recovered if self._recover(worker)]
+        gone = [worker for worker in failed if worker not in self._left]
+        changed = bool(came)
         for worker in failed:
             changed = self._fail(worker, lost) or changed
         for worker in left:
-            self._leave(worker)
+            gone += self._leave(worker)
             changed = True
-        if self._router and (recovered or failed):
-            self._router.change(recovered, failed)
+        if self._router and (came or gone):
+            self._router.change(came, gone)
         return changed
 
     def _wake_ns(self) -> int | None:
         """Return when free workers have to be offered at the latest, if any are left."""
-        if not any(self._free):
+        if not self._stations.any_free:
             return None
         arrival_ns, wait_ns = self._admission.next_arrival_ns, self._wait_ns
         return wait_ns if arrival_ns is None or (wait_ns is not None and wait_ns < arrival_ns) else arrival_ns
@@ -188,7 +180,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no batch is running."""
         leaving = any(self._running[worker] is not None for worker in self._left)
-        return sum(map(len, self._free)) == self.workers_alive and not leaving
+        return sum(len(station.free) for station in self._stations.all) == self.workers_alive and not leaving
 
     def _finish(self, worker: int) -> None:
         """Have a worker take the next batch, now that it can."""
@@ -198,14 +190,18 @@ class Scheduler:
             self._router.finish(worker)
         self._release(worker)
 
-    def add_worker(self, pool: int) -> int:
-        """Return the number of a new worker of a pool; it takes batches once it is reported as recovered."""
+    def add_worker(self, kind: int) -> int:
+        """Return the number of a new worker; it takes batches once it is reported as recovered.
+
+        Args:
+            kind: Its kind, in the order of offers.
+        """
         worker = len(self._running)
-        self._pool_of.append(pool)
+        self._stations.add_worker(worker, kind)
         self._running.append(None)
         self._loaded.append(None)
         self._unused.append(True)
-        self.residence.add(pool)
+        self.residence.add(kind)
         self._down.add(worker)
         return worker
 
@@ -220,82 +216,68 @@ class Scheduler:
     def _release(self, worker: int) -> None:
         """Have a worker take the next batch, unless it goes."""
         if worker not in self._left:
-            insort(self._free[self._pool_of[worker]], worker)
+            insort(self._stations.of[worker].free, worker)
 
     def _recover(self, worker: int) -> bool:
         """Have a worker come, or come back; return whether that changes anything, as it does not for one that goes."""
         if worker in self._left:
             return False
         self._down.remove(worker)
-        self._alive[self._pool_of[worker]] += 1
+        self._stations.of[worker].alive += 1
         self._release(worker)
         return True
 
     def _fail(self, worker: int, lost: list[int]) -> bool:
         """Have a worker fail; return whether that changes anything, as it does not for one that has gone."""
-        batch, pool = self._running[worker], self._pool_of[worker]
+        batch, station = self._running[worker], self._stations.of[worker]
         if batch is not None:
             lost.append(batch)
         elif worker not in self._left:
-            self._free[pool].remove(worker)
+            station.free.remove(worker)
         self._running[worker] = self._loaded[worker] = None
         self._unused[worker] = False
         self.residence.clear(worker)
         if worker not in self._left:
             self._down.add(worker)
-            self._alive[pool] -= 1
+            station.alive -= 1
             return True
         return batch is not None
 
-    def _leave(self, worker: int) -> None:
+    def _leave(self, worker: int) -> list[int]:
+        """Have a worker take no further batch; return those of it that served until now."""
         self._left.add(worker)
         if worker in self._down:
-            return
-        self._alive[self._pool_of[worker]] -= 1
+            return []
+        station = self._stations.of[worker]
+        station.alive -= 1
         if self._running[worker] is None:
-            self._free[self._pool_of[worker]].remove(worker)
+            station.free.remove(worker)
+        return [worker]
 
     def _decide(self) -> list[BatchStart]:
         """Ask the policy until no worker is free, the queues are empty or it waits with all kinds that are free."""
-        self._drop()
+        self._stations.drop(self._now_ns)
         self._wait_ns = None
         starts: list[BatchStart] = []
-        number = 0  # of the pool that is offered
-        while number < len(self._free):
-            if not self._free[number] or not self._offer(number, starts):
+        number = 0  # of the station that is offered
+        while number < len(self._stations.all):
+            station = self._stations.all[number]
+            if not station.free or not self._offer(station, starts):
                 number += 1
             else:
                 number, self._wait_ns = 0, None  # all that is free is offered anew
         return starts
 
-    def _drop(self) -> None:
-        """Drop the queries that the drop rule gives up: a worker is free."""
-        if self._cluster.drop == "never":
-            return
-        everyone = range(len(self._free))
-        shared = [[number] for number in everyone if self._free[number]] if self._router else [everyone]
-        for numbers in shared:  # the pools that serve the same queues
-            for queue, pools in zip(self._queues[numbers[0]], self._pools, strict=True):
-                if queue.length:
-                    alive = [pools[number] for number in numbers if self._alive[number]]
-                    queue.drop_before(self._now_ns + self._least_ns(alive))
-
-    def _least_ns(self, alive: Sequence[WorkerPool]) -> int:
-        """Return the time that a query needs at least so that the drop rule spares it."""
-        if self._cluster.drop == "expired":
-            return 0
-        return self._cluster.dispatch_ns + min(pool.table.smallest_ns for pool in alive)
-
-    def _offer(self, number: int, starts: list[BatchStart]) -> bool:
-        """Offer the free workers of a pool to its queues in turn, until one starts a batch or drops queries.
+    def _offer(self, station: Station, starts: list[BatchStart]) -> bool:
+        """Offer the free workers of a station to its queues in turn, until one starts a batch or drops queries.
 
         Returns:
             Whether one did.
         """
-        queues = self._queues[number]
-        for place in self._offers[number].in_order(queues, [pools[number] for pools in self._pools]):
-            self._offered = place, number
-            decision, slack_ns = self._ask(queues[place], self._pools[place][number])
+        queues = station.queues
+        for place in station.offers.in_order(queues, station.pools):
+            self._offered = place, station
+            decision, slack_ns = self._ask(queues[place], station.pools[place])
             if isinstance(decision, Dispatch):
                 starts.append(self._start(decision))
                 return True
@@ -324,11 +306,11 @@ class Scheduler:
         return decision, slack_ns
 
     def _start(self, decision: Dispatch) -> BatchStart:
-        place, number = self._offered
-        queue, pool = self._queues[number][place], self._pools[place][number]
+        place, station = self._offered
+        queue, pool = station.queues[place], station.pools[place]
         # Integers of NumPy would overflow in later sums.
         subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
-        free, row = self._free[number], pool.rows[subnet]
+        free, row = station.free, pool.rows[subnet]
         among = free if decision.worker is None else [int(decision.worker)]
         worker, load_ns = self.residence.use(among, place, subnet, self._now_ns)
         actuates = self._loaded[worker] != row and not self._unused[worker]
@@ -336,7 +318,7 @@ class Scheduler:
         self._batches += 1
         free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
-        self._offers[number].charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
+        station.offers.charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
         return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place, load_ns)
 
     # What a policy can look up (sim.engine.policy.System).
@@ -344,7 +326,7 @@ class Scheduler:
     @property
     def workers_alive(self) -> int:
         """Workers that have not failed."""
-        return sum(self._alive)
+        return self._stations.alive
 
     @property
     def dispatch_ns(self) -> int:
@@ -365,14 +347,14 @@ class Scheduler:
 
     def free_workers(self) -> Sequence[int]:
         """Return the free workers of the kind that is offered, in order."""
-        return tuple(self._free[self._offered[1]])
+        return tuple(self._offered[1].free)
 
     def subnet_on(self, worker: int) -> int | None:
         """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first.
 
         None, too, if it is a subnet that the queue that is offered does not have.
         """
-        rows = self._pools[self._offered[0]][self._pool_of[worker]].rows
+        rows = self._stations.of[worker].pools[self._offered[0]].rows
         row = self._loaded[worker]
         return None if row is None or row not in rows else rows.index(row)
 
@@ -391,5 +373,5 @@ class Scheduler:
     @property
     def _queue(self) -> Queue:
         """The queue that is offered."""
-        place, number = self._offered
-        return self._queues[number][place]
+        place, station = self._offered
+        return station.queues[place]

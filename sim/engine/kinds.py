@@ -127,10 +127,6 @@ class WorkerPool(NamedTuple):
     table: LatencyTable
     rows: tuple[int, ...]
 
-    def single(self) -> list[WorkerPool]:
-        """Return each worker as a pool of its own."""
-        return [self._replace(workers=range(worker, worker + 1)) for worker in self.workers]
-
 
 def pools_of(workers: int, kinds: Sequence[WorkerKind], table: LatencyTable) -> list[WorkerPool]:
     """Return the workers of each kind, in the order of their numbers.

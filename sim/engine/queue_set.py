@@ -49,6 +49,11 @@ def smallest_slos_ns(trace: Trace, cluster: Cluster) -> list[int]:
     return [int(mine.min()) if len(mine) else 0 for mine in members]
 
 
+def routing_key(seed: int) -> int:
+    """Return the key of the quantiles by which queries are routed at random."""
+    return int(stream(seed, "routing").integers(2**63))
+
+
 class QueueSet:
     """The queries of a run and the queues that they join, whose batches are numbered together."""
 
@@ -76,7 +81,7 @@ class QueueSet:
         self._alive = list(range(sites))
         self._stranded: list[int] = []  # queries that came while no worker was alive
         self._next = 0  # the worker whose turn it is
-        self._key = int(stream(seed, "routing").integers(2**63))
+        self._key = routing_key(seed)
 
     @classmethod
     def of_trace(cls, trace: Trace, cluster: Cluster, seed: int) -> Self:
@@ -101,6 +106,10 @@ class QueueSet:
     def queues(self, worker: int) -> Sequence[HeapQueue]:
         """Return the queues that a worker serves, in the order of the cluster."""
         return self._queues[worker if self._routing != "central" else 0]
+
+    def length_of(self, queue: int) -> int:
+        """Return how many admitted queries of a queue of the cluster wait, wherever they do."""
+        return self._streams[queue].waiting
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now, as far as their queues have room."""
@@ -140,11 +149,21 @@ class QueueSet:
         """Note that a worker can take its next batch."""
         self.running[worker] = 0
 
-    def change(self, recovered: Iterable[int], failed: Iterable[int]) -> None:
-        """Note that workers come back or fail; the queries that wait for those that fail are routed anew."""
-        for worker in recovered:
+    def add_worker(self) -> None:
+        """Add the next worker, which gets queries once it has come, where each has queues of its own."""
+        self._queues.append([_MemberQueue(self, one, len(self._queues)) for one in self._streams])
+        self.running.append(0)
+
+    def change(self, came: Iterable[int], gone: Iterable[int]) -> None:
+        """Note that workers come or go; the queries that wait for those that go are routed anew.
+
+        Args:
+            came: Workers that come, or come back.
+            gone: Those that fail, or take no further batch.
+        """
+        for worker in came:
             insort(self._alive, worker)
-        for worker in failed:
+        for worker in gone:
             self._alive.remove(worker)
             self.running[worker] = 0
             for queue in self._queues[worker]:

@@ -145,7 +145,7 @@ def in_queues(trace: Trace, queues: Sequence[ServiceQueue]) -> Trace:
             codes = np.array([names.index(name) for name in trace.class_names], np.uint16)[codes]
     if isinstance(trace.slo_ns, int):
         given = np.array([queue.slo_ns or trace.slo_ns for queue in queues], np.int64)
-        met = given[np.bincount(codes, minlength=len(queues)) > 0]  # of queues with a query
+        met = given if (given == given[0]).all() else given[np.bincount(codes, minlength=len(queues)) > 0]
         slo_ns: int | npt.NDArray[np.int64] = int(met[0]) if (met == met[0]).all() else given[codes]
         return replace(trace, slo_ns=slo_ns, class_codes=codes, class_names=names)
     own = np.array([queue.slo_ns or 0 for queue in queues], np.int64)[codes]

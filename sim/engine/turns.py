@@ -12,6 +12,7 @@ import numpy as np
 from sim.base.errors import SpecError
 from sim.engine.planning import PlannerView, QueueView, checked_plan
 from sim.engine.policy import policy_name
+from sim.engine.queue_set import QueueSet
 from sim.engine.residence import Residence
 from sim.engine.roster import Roster
 from sim.engine.run_metrics import NEVER_NS
@@ -19,14 +20,11 @@ from sim.engine.run_metrics import NEVER_NS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import numpy.typing as npt
-
     from sim.engine.cluster import Cluster
     from sim.engine.instant import Scheduler
     from sim.engine.kinds import WorkerPool
     from sim.engine.planning import Planner
     from sim.engine.policy import Policy
-    from sim.engine.queue_set import QueueSet
     from sim.engine.queues import HeapQueue, OrderedQueue, Queue
     from sim.engine.result import BatchLog
     from sim.engine.roster import NewWorker
@@ -37,7 +35,8 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
     """Check that a planner has workers to plan, and that nothing but a planner uses the bounds of their number.
 
     Raises:
-        SpecError: It has none, or there is no planner, its period is out of range, or workers have queues of their own.
+        SpecError: It has none, or there is no planner, its period is out of range, or it gives workers to queues whose
+            queries are routed to all workers.
     """
     if planner is None:
         if cluster.is_scaled:
@@ -47,28 +46,41 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
         return
     if type(period_ns) is not int or not 0 < period_ns < NEVER_NS:
         raise SpecError("planner.period_s", "is out of range", repr(period_ns), "integer nanoseconds above 0")
-    if cluster.is_routed:
-        raise SpecError("cluster.routing", "can't be combined with a planner", "", "leave out the planner, or routing")
+    if cluster.is_routed and len(cluster.queues) > 1 and getattr(planner, "gives_workers_to_queues", False):
+        problem = "routes the queries of each queue to all workers, also to those that the planner gives to others"
+        hint = "routing: central, or another planner"
+        raise SpecError("cluster.routing", problem, policy_name(planner), hint)
     if not cluster.is_scaled and getattr(planner, "changes_workers", True):
         hint = "give cluster.max_workers, or that of a kind"
         raise SpecError("planner", "no number of workers may change", policy_name(planner), hint)
 
 
-class WatchedQueue:
-    """A queue of the cluster that counts what leaves it."""
+class _Departures:
+    """What has left the queues of a run.
 
-    def __init__(self, queue: OrderedQueue | HeapQueue, place: int, due_ns: list[tuple[int, list[int]]]) -> None:
-        """Begin with an empty queue.
+    Attributes:
+        taken: Queries in batches, by queue of the cluster.
+        dropped: Queries that were dropped, by queue of the cluster.
+        due_ns: The queue of each batch, and when its queries are due; emptied once they were counted.
+    """
+
+    def __init__(self, queues: int) -> None:
+        self.taken, self.dropped = [0] * queues, [0] * queues
+        self.due_ns: list[tuple[int, list[int]]] = []
+
+
+class WatchedQueue:
+    """A queue that notes what leaves it."""
+
+    def __init__(self, queue: Queue, place: int, departures: _Departures) -> None:
+        """Watch a queue.
 
         Args:
             queue: The queue.
             place: Its place in the cluster.
-            due_ns: Gets the queue of each batch, and when its queries are due.
+            departures: Gets what leaves it.
         """
-        self._queue, self._place, self._due_ns = queue, place, due_ns
-        self.arrivals = queue.arrivals
-        self.taken = 0
-        self.dropped = 0
+        self._queue, self._place, self._departures = queue, place, departures
 
     @property
     def length(self) -> int:
@@ -94,48 +106,20 @@ class WatchedQueue:
 
     def take(self, count: int) -> int:
         """Take the `count` most urgent queries out as the next batch; return the first one."""
-        self._due_ns.append((self._place, self._queue.deadlines(count)))
-        self.taken += count
+        self._departures.due_ns.append((self._place, self._queue.deadlines(count)))
+        self._departures.taken[self._place] += count
         return self._queue.take(count)
 
     def drop(self, count: int) -> None:
         """Drop the `count` most urgent queries."""
         self._queue.drop(count)
-        self.dropped += count
+        self._departures.dropped[self._place] += count
 
     def drop_before(self, deadline_ns: int) -> None:
         """Drop all queries with a deadline earlier than this."""
         before = self._queue.length
         self._queue.drop_before(deadline_ns)
-        self.dropped += before - self._queue.length
-
-
-class WatchedAdmission:
-    """The queues of a run, which count what leaves them."""
-
-    def __init__(self, admission: OrderedQueue | HeapQueue | QueueSet) -> None:
-        self._admission = admission
-        self.due_ns: list[tuple[int, list[int]]] = []
-        """The queue of each batch, and when its queries are due; emptied once they were counted."""
-        queues: Sequence[OrderedQueue | HeapQueue] = admission.queues(0)
-        self.watched = [WatchedQueue(queue, place, self.due_ns) for place, queue in enumerate(queues)]
-
-    @property
-    def next_arrival_ns(self) -> int | None:
-        """The earliest arrival that has not been admitted yet, or None."""
-        return self._admission.next_arrival_ns
-
-    def admit(self, now_ns: int) -> None:
-        """Take in all queries that arrived up to now."""
-        self._admission.admit(now_ns)
-
-    def queues(self, worker: int) -> Sequence[Queue]:
-        """Return the queues that every worker serves."""
-        return self.watched
-
-    def batch_of_query(self) -> npt.NDArray[np.int64]:
-        """Return each query's batch."""
-        return self._admission.batch_of_query()
+        self._departures.dropped[self._place] += before - self._queue.length
 
 
 class Turns:
@@ -147,7 +131,7 @@ class Turns:
         policies: list[Policy],
         cluster: Cluster,
         pools: Sequence[Sequence[WorkerPool]],
-        admission: WatchedAdmission,
+        admission: OrderedQueue | HeapQueue | QueueSet,
         log: BatchLog,
     ) -> None:
         """Begin with the workers of the cluster.
@@ -162,11 +146,16 @@ class Turns:
         """
         self._planner, self._policies, self._cluster = planner, policies, cluster
         self._pools, self._admission, self._log = pools, admission, log
+        self._departures = _Departures(len(pools))
         self._roster = Roster(cluster, pools[0], Residence(cluster, pools).first_load_ns())
         self._since_ns = 0
         self._counted = [Counter[str]() for _ in pools]  # by queue, at the last turn
         self._batches = self._lost = 0  # that the last turn has seen
         self._open: list[int] = []  # batches that had not ended then
+
+    def watched(self, queues: Sequence[Queue]) -> list[WatchedQueue]:
+        """Return the queues of a worker such that turns see what leaves them."""
+        return [WatchedQueue(queue, place, self._departures) for place, queue in enumerate(queues)]
 
     @property
     def is_starting(self) -> bool:
@@ -224,10 +213,12 @@ class Turns:
         return view
 
     def _queue_view(self, place: int, now_ns: int, ended: Counter[str]) -> QueueView:
-        watched, known = self._admission.watched[place], self._cluster.queues[place] if self._cluster.queues else None
-        arrived = bisect_left(watched.arrivals, now_ns)
-        rejected = arrived - watched.taken - watched.dropped - watched.length
-        counted = Counter(arrivals=arrived, dropped=watched.dropped, rejected=rejected)
+        admission, known = self._admission, self._cluster.queues[place] if self._cluster.queues else None
+        queue = admission.queues(0)[place]
+        length = admission.length_of(place) if isinstance(admission, QueueSet) else admission.length
+        arrived, dropped = bisect_left(queue.arrivals, now_ns), self._departures.dropped[place]
+        rejected = arrived - self._departures.taken[place] - dropped - length
+        counted = Counter(arrivals=arrived, dropped=dropped, rejected=rejected)
         before, self._counted[place] = self._counted[place], counted
         return QueueView(
             known.name if known else "",
@@ -235,10 +226,10 @@ class Turns:
             arrivals=arrived - before["arrivals"],
             met=ended["met"],
             late=ended["late"],
-            dropped=watched.dropped - before["dropped"] + ended["lost"],
+            dropped=dropped - before["dropped"] + ended["lost"],
             rejected=rejected - before["rejected"],
-            length=watched.length,
-            slo_ns=watched.slo_ns,
+            length=length,
+            slo_ns=queue.slo_ns,
             weight=known.weight if known else 1.0,
         )
 
@@ -249,7 +240,7 @@ class Turns:
             By queue, the queries that met their SLO, that were late, and that were lost; the busy time of each worker;
             and by kind, the queries in the batches that started.
         """
-        log, due_ns = self._log, self._admission.due_ns
+        log, due_ns = self._log, self._departures.due_ns
         lost = set(log.lost[self._lost :])
         ended = [Counter[str]() for _ in self._counted]
         busy_ns: dict[int, int] = {}

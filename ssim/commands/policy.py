@@ -110,7 +110,7 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
     if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
-        own = ("several queues", "kinds of workers with several tables", *SIMPY_ONLY)
+        own = ("several queues", "a queue for each worker", "kinds of workers with several tables", *SIMPY_ONLY)
         click.echo(f"{name}: needs SimPy with: {'; '.join(own)}")
         return
     try:

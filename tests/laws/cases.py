@@ -236,9 +236,8 @@ def queue_cases(draw: Callable[..., object]) -> Case:
 
 @st.composite
 def planned_cases(draw: Callable[..., object], *, queues: bool = True) -> Case:
-    """Return a case of `cases`, `kind_cases` or `queue_cases`, these with a central queue, with a planner."""
+    """Return a case of `cases`, `kind_cases` or `queue_cases` with a planner."""
     case = draw(st.one_of(cases(), kind_cases(), *([queue_cases()] if queues else [])))
-    case = replace(case, cluster=replace(case.cluster, routing="central"))
     scaling = lambda workers: Scaling(  # noqa: E731 - as above
         workers + draw(st.integers(0, 3)), draw(st.integers(0, workers)), draw(st.sampled_from([0, 0, 3, 20]))
     )

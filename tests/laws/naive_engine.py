@@ -129,6 +129,7 @@ class NaiveEngine:
         self.sites: list[list[list[tuple[int, int]]]] = [[[] for _ in self.groups] for _ in sites]
         self.credits = [([0.0 for _ in self.groups], len(self.groups) - 1) for _ in sites]
         self.site = 0
+        self.homes = set(range(cluster.workers))  # the workers to which queries are routed
         self.waiting_nowhere: list[int] = []
         self.runs_now: defaultdict[int, int] = defaultdict(int)
         self.last_routed = -1
@@ -230,6 +231,9 @@ class NaiveEngine:
         self.kind_of.append(kind)
         self.asked.append(now)
         self.resident.append(self._first(kind))
+        if self.is_routed:
+            self.sites.append([[] for _ in self.groups])
+            self.credits.append(([0.0 for _ in self.groups], len(self.groups) - 1))
         self.loaded[worker], self.under_way[worker] = None, {}
         self.fresh.add(worker)
         startup_ns += self._first_load(kind)
@@ -271,7 +275,7 @@ class NaiveEngine:
             counts[Outcome.LATE],
             counts[Outcome.DROPPED],
             counts[Outcome.REJECTED],
-            len(self.lines[place]),
+            self._waiting(place),
             min(slos, default=0),
             self.groups[place].weight,
         )
@@ -470,9 +474,7 @@ class NaiveEngine:
         self.wait_until = -1
         for query in sorted(self.arrived):
             group, bound = self.member[query], self.groups[self.member[query]].bound
-            waiting = sum(len(lines[group]) for lines in self.sites)
-            waiting += sum(self.member[other] == group for other in self.waiting_nowhere)
-            if bound is not None and waiting == bound:
+            if bound is not None and self._waiting(group) == bound:
                 self.answer[query].succeed(Outcome.REJECTED)
                 self.ended.append((now, query, Outcome.REJECTED))
             else:
@@ -493,9 +495,6 @@ class NaiveEngine:
                 self.ended += [(now, query, Outcome.DROPPED) for query in lost]
                 self.under_way[worker].clear()
                 self.runs_now[worker] = 0
-                for line in self.sites[worker] if self.is_routed else ():
-                    self.waiting_nowhere += [query for _, query in line]
-                    line.clear()
                 self.busy = [(*one[:2], min(one[2], now)) if one[0] == worker else one for one in self.busy]
             elif worker not in self.left:
                 self.down.discard(worker)
@@ -503,14 +502,25 @@ class NaiveEngine:
                 self.free.add(worker)
         self.changes.clear()
         self.free -= self.left.keys()
+        for worker in self.homes - self.up.keys() if self.is_routed else ():
+            for line in self.sites[worker]:
+                self.waiting_nowhere += [query for _, query in line]
+                line.clear()
+        self.homes = set(self.up)
         again, self.waiting_nowhere = sorted(self.waiting_nowhere), []
         for query in again:
             self._route(query)
         while self._offer(now):
             pass
 
+    def _waiting(self, group: int) -> int:
+        """Return how many queries of a queue wait, wherever they do."""
+        return sum(len(lines[group]) for lines in self.sites) + sum(
+            self.member[query] == group for query in self.waiting_nowhere
+        )
+
     def _route(self, query: int) -> None:
-        alive = [worker for worker in range(self.cluster.workers) if worker not in self.down]
+        alive = sorted(self.homes)
         match self.cluster.routing:
             case "central":
                 site = 0

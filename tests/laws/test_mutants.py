@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -16,17 +17,21 @@ from hypothesis.errors import NoSuchExample
 
 import sim.compiled.compiling
 import sim.compiled.kernel
+import sim.compiled.offers
 import sim.compiled.queue_kernel
 import sim.compiled.replay
+import sim.compiled.routed_kernel
 import sim.compiled.turns
 import sim.engine.driver
 import sim.engine.instant
 import sim.engine.offers
 import sim.engine.queue_set
+import sim.engine.station
+import sim.engine.turns
 import sim.tables.service_times
 from sim import simulate
 from sim.compiled.replay import replay_compiled
-from tests.laws.cases import cases, kind_cases, queue_cases
+from tests.laws.cases import cases, kind_cases, planned_cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
 from tests.laws.test_planned import engines_agree, held_while_one_that_goes_fails, planned_rules
@@ -123,23 +128,45 @@ TURNS = {
 
 QUEUE_LOOP = {
     "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
-    "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
-    "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
-    "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
-    "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
-    "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
+    "one more than the bound": ("if length >= bound:", "if length > bound:"),
+    "a gap where one was rejected": ("waiting[np.uint64(head + length)] = query", "pass"),
     "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
     "decisions of the first queue": ("place * kinds + kind", "kind"),
     "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
     "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
-    "quantile of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
-    "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
+    "quantile of another query": ("query = state.waiting[state.head[place]]", "query = state.waiting[0]"),
+    "the last ones are never turned away": ("FAR - 1, setting.bounds[place]", "FAR - 1, FAR"),
 }
 """In the loop of several queues. Compared with the SimPy engine."""
 
+COMPILED_OFFERS = {
+    "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
+    "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
+    "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
+    "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
+}
+"""Likewise, in the order of offers."""
+
+ROUTED_LOOP = {
+    "of equal loads the highest number": ("load[one] and other < one", "load[one] and other > one"),
+    "the turn is always the first worker's": ("state.at[NEXT] = worker + 1", "pass"),
+    "a busy worker's turn is the next one's": ("state.load[worker] == FAR:", "state.load[worker] > 0:"),
+    "offers in order of arrival": ("> routes.rank[worker]:", "> 9:"),
+    "who waits at a worker that fails is lost": ("while state.length[worker, place] > 0:", "while False:"),
+    "a failed worker gets queries": ("_set_load(state, worker, FAR)", "pass"),
+    "nobody is routed anew": ("            _reroute(routes, state, arrivals)\n", "            pass\n"),
+    "what runs is no load": ("_set_load(state, worker, load[worker] - runs[worker])", "_set_load(state, worker, 0)"),
+    "who is held is asked at the end of the hold only": ("                    at[OPEN] += 1\n", ""),
+    "dropped queries stay at the worker": ("_set_load(state, worker, load[worker] - size)", "pass"),
+    "one more than the bound": (">= setting.bounds[place]", "> setting.bounds[place]"),
+    "the drop rule of the first kind": ("routes.limits_ns[place, kind]", "routes.limits_ns[place, 0]"),
+    "one order of offers for all workers": ("begin(offered, ahead, next_turn, deficit[worker])", "next_turn"),
+}
+"""In the loop of a queue for each worker. Compared with the SimPy engine."""
+
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
-    "a late report of a lost batch frees": ("if self._running[worker] == batch:", "if worker not in self._free:"),
+    "a late report of a lost batch frees": ("if self._running[worker] == batch:", "if True:"),
     "a recovered worker has its subnet": (
         "self._running[worker] = self._loaded[worker] = None",
         "self._running[worker] = None",
@@ -152,16 +179,20 @@ INSTANT = {
         "self._now_ns + slack_ns - int(decision.until_slack_ns)",
         "self._now_ns + int(decision.until_slack_ns)",
     ),
-    "no drop rule": ("if queue.length:", "if False:"),
-    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(pool", "min(pool"),
     "slack without the overhead": ("self._now_ns - self._cluster.dispatch_ns", "self._now_ns"),
     "one decision an instant": (
         "(self._start(decision))\n                return True",
         "(self._start(decision))\n                return False",
     ),
     "a batch larger than asked": ("min(int(decision.batch_size), queue.length)", "queue.length"),
+    "who waits at a worker that goes stays": ("gone += self._leave(worker)", "self._leave(worker)"),
 }
-"""In the rule of the instant. Compared with the naive engine, as the next two."""
+"""In the rule of the instant. Compared with the naive engine, as the next three."""
+
+STATION = {
+    "no drop rule": ("if queue.length:", "if False:"),
+    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(pool", "min(pool"),
+}
 
 DRIVER = {
     "batches overtake": ("max([finish_ns, *(self._log.finish[other] for other in before)])", "finish_ns"),
@@ -189,6 +220,10 @@ QUEUE_SET = {
     "who waits at a failed worker stays": ("self._stranded += queue.leave()", "pass"),
     "a failed worker gets queries": ("self._alive.remove(worker)", "pass"),
     "turns begin anew": ("self._next = worker + 1", "pass"),
+    "a worker gets queries before it has come": (
+        "self.running.append(0)",
+        "self._alive.append(len(self.running)); self.running.append(0)",
+    ),
     "the arrivals of all queues": ("trace.arrival_ns[codes == place].tolist()", "trace.arrival_ns.tolist()"),
 }
 """In queues side by side and in routing, likewise."""
@@ -253,7 +288,10 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.compiled.kernel, KERNEL | KINDS | GOES),
         (sim.compiled.turns, TURNS),
         (sim.compiled.queue_kernel, QUEUE_LOOP),
+        (sim.compiled.offers, COMPILED_OFFERS),
+        (sim.compiled.routed_kernel, ROUTED_LOOP),
         (sim.engine.instant, INSTANT),
+        (sim.engine.station, STATION),
         (sim.engine.driver, DRIVER),
         (sim.engine.offers, OFFERS),
         (sim.engine.queue_set, QUEUE_SET),
@@ -311,12 +349,14 @@ def test_a_fault_in_the_turns_of_the_compiled_engine_is_caught(name: str | None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [None, *QUEUE_LOOP])
+@pytest.mark.parametrize("name", [None, *QUEUE_LOOP, *COMPILED_OFFERS])
 def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> None:
     with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
-        made = mutant(
-            sim.compiled.queue_kernel, QUEUE_LOOP.get(str(name), ("rows, gone = workers", "rows, gone = workers"))
-        )
+        offers = mutant(sim.compiled.offers, COMPILED_OFFERS.get(str(name), ("left = 0\n", "left = 0\n")))
+        with mock.patch.dict(sys.modules, {"sim.compiled.offers": offers}):
+            made = mutant(
+                sim.compiled.queue_kernel, QUEUE_LOOP.get(str(name), ("rows, gone = workers", "rows, gone = workers"))
+            )
 
     def differs(drawn: tuple[Any, ...]) -> bool:
         def agrees() -> None:
@@ -329,6 +369,26 @@ def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> No
         return fails(agrees)
 
     assert caught(ruled_queues(), differs, 3000 if name else 100) == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *ROUTED_LOOP])
+def test_a_fault_in_the_loop_of_a_queue_for_each_worker_is_caught(name: str | None) -> None:
+    same = "running, arrived, change", "running, arrived, change"
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        made = mutant(sim.compiled.routed_kernel, ROUTED_LOOP.get(str(name), same))
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(sim.compiled.routed_kernel, "advance_routed", made.advance_routed),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree_on_queues(*drawn)
+
+        return fails(agrees)
+
+    assert caught(ruled_queues(routed=True), differs, 3000 if name else 100) == (name is not None)
 
 
 def fails(law: Callable[[], None]) -> bool:
@@ -351,8 +411,9 @@ def fails(law: Callable[[], None]) -> bool:
 
 def differs_from_naive(case: Case) -> bool:
     def agrees() -> None:
-        found = simulate(case.trace, case.cluster, case.table, case.policy, seed=2)
-        naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, seed=2).run()
+        plans = {"planner": case.planner, "period_ns": case.period_ns}
+        found = simulate(case.trace, case.cluster, case.table, case.policy, seed=2, **plans)
+        naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, seed=2, **plans).run()
         assert found.outcome.tolist() == naive.outcome
         assert found.per_query(found.batches.start_ns).tolist() == naive.start
         finish = np.where(found.answered, found.per_query(found.batches.finish_ns), -1)
@@ -367,7 +428,15 @@ def test_a_fault_in_the_rule_of_the_instant_is_caught(name: str | None) -> None:
     made = mutant(sim.engine.instant, INSTANT[name] if name else ("self._batches = 0", "self._batches = 0"))
     with mock.patch.object(sim.engine.driver, "Scheduler", made.Scheduler):
         most = 3000 if name else 100
-        assert caught(cases(), differs_from_naive, most) == (name is not None)
+        assert caught(st.one_of(cases(), planned_cases()), differs_from_naive, most) == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATION)
+def test_a_fault_in_the_drop_rule_is_caught(name: str) -> None:
+    made = mutant(sim.engine.station, STATION[name])
+    with mock.patch.object(sim.engine.instant, "Stations", made.Stations):
+        assert caught(cases(), differs_from_naive)
 
 
 @pytest.mark.slow
@@ -382,7 +451,7 @@ def test_a_fault_in_the_driver_is_caught(name: str) -> None:
 @pytest.mark.parametrize("name", OFFERS)
 def test_a_fault_in_the_order_of_offers_is_caught(name: str) -> None:
     made = mutant(sim.engine.offers, OFFERS[name])
-    with mock.patch.object(sim.engine.instant, "Offers", made.Offers):
+    with mock.patch.object(sim.engine.station, "Offers", made.Offers):
         assert caught(queue_cases(), differs_from_naive)
 
 
@@ -393,8 +462,10 @@ def test_a_fault_in_queues_side_by_side_is_caught(name: str) -> None:
     with (
         mock.patch.object(sim.engine.driver, "admission_for", made.admission_for),
         mock.patch.object(sim.engine.instant, "QueueSet", made.QueueSet),
+        mock.patch.object(sim.engine.station, "QueueSet", made.QueueSet),
+        mock.patch.object(sim.engine.turns, "QueueSet", made.QueueSet),
     ):
-        assert caught(queue_cases(), differs_from_naive)
+        assert caught(st.one_of(queue_cases(), planned_cases()), differs_from_naive)
 
 
 @pytest.mark.slow

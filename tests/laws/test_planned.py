@@ -129,6 +129,16 @@ def test_workers_are_of_their_kind_where_another_kind_has_none_at_the_start(offe
     assert [one.batches for one in by_kind(result)] == [0, 20]
 
 
+@settings(max_examples=20, deadline=None)
+@given(planned_cases(queues=False).filter(lambda case: not case.cluster.kinds))
+def test_with_one_worker_at_a_time_a_queue_for_each_is_a_central_queue(case: Case) -> None:
+    cluster = dataclasses.replace(case.cluster, workers=1, faults=(), scaling=Scaling(1, 0, 3))
+    one = dataclasses.replace(case, cluster=dataclasses.replace(cluster, routing="central"))
+    for routing in ("round_robin", "shortest", "random"):
+        routed = dataclasses.replace(one, cluster=dataclasses.replace(cluster, routing=routing))
+        assert run(routed).outcome.tobytes() == run(one).outcome.tobytes()
+
+
 @dataclasses.dataclass
 class Recorder:
     """Plans as another planner, and keeps what it sees."""

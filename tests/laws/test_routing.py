@@ -12,11 +12,15 @@ from scipy.optimize import brentq
 from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
+from policies.aimd import Aimd
 from sim import Cluster, Outcome, SpecError, Trace, WorkerFailure, WorkerKind, simulate
+from sim.compiled.step_policy import ONE_QUEUE
+from sim.engine.planning import PlannerView, WorkerPlan
+from sim.engine.scaling import Scaling
 from sim.engines import choose
 from tests.laws.cases import Case, cases
 from tests.laws.test_kinds import One, exponential
-from tests.laws.test_queues import same
+from tests.laws.test_queues import FromTables, engines_agree_on_queues, ruled_queues, same
 
 SERVICE_NS, QUERIES, RUNS = 1_000_000, 6_000, 12
 
@@ -118,10 +122,54 @@ def test_who_waits_at_a_worker_that_fails_is_routed_anew() -> None:
     assert (none.outcome == Outcome.UNFINISHED).all()
 
 
-def test_unknown_routing_and_the_compiled_engine_are_refused() -> None:
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """Asks for a number of workers at each turn."""
+
+    workers: tuple[int, ...]
+    period_ns: int = 10
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        return WorkerPlan(self.workers[view.now_ns // self.period_ns - 1])
+
+
+@pytest.mark.parametrize("routing", ["round_robin", "shortest", "random"])
+def test_who_waits_at_a_worker_that_goes_is_routed_anew(routing: str) -> None:
+    """Who has none left to go to waits for the first worker that comes."""
+    table = dataclasses.replace(exponential(10), latency_ns=[[10]], samples_ns=None)
+    cluster = Cluster(3, routing=routing, scaling=Scaling(3, 0, startup_ns=3))
+    trace = Trace(np.array([*range(9), 35]), 1000, 60)
+    found = simulate(trace, cluster, table, One(), planner=Planned((1, 0, 2, 2, 2)), period_ns=10)
+    start_ns, worker = found.batches.start_ns, found.batches.worker
+    assert found.outcome.tolist() == [Outcome.MET] * 10
+    assert set(worker[(start_ns >= 10) & (start_ns < 20)].tolist()) == {0}, "all others have gone at 10"
+    assert not ((start_ns >= 20) & (start_ns < 33)).any(), "nobody serves from 20 on, until two have started at 33"
+    assert set(worker[start_ns >= 33].tolist()) == {3, 4}, "who waited is shared out among them"
+
+
+def test_unknown_routing_is_refused() -> None:
     with pytest.raises(SpecError, match=r"cluster.routing: unknown routing \('best'\)"):
         Cluster(1, routing="best")
+
+
+def test_the_compiled_engine_runs_decision_tables_with_a_queue_for_each_worker() -> None:
     cluster = Cluster.of_kinds(WorkerKind("k", 2), routing="random")
-    assert choose(10**6, cluster, exponential(10), One(), "auto").reason == "queues of workers run in SimPy only"
-    with pytest.raises(SpecError, match="queues of workers run in SimPy only"):
-        choose(10, cluster, exponential(10), One(), "compiled")
+    choice = choose(10**6, cluster, exponential(10), One(), "auto")
+    assert (choice.engine, choice.reason) == ("compiled", "the policy has decision tables of 1 entries in all")
+    with pytest.raises(SpecError, match=f"Aimd: {ONE_QUEUE}"):
+        choose(10, cluster, exponential(10), Aimd(accuracy=70.0), "compiled")
+
+
+@settings(max_examples=150, deadline=None)
+@given(ruled_queues(routed=True))
+def test_both_engines_agree_with_a_queue_for_each_worker(drawn: tuple[Case, tuple[FromTables, ...], int]) -> None:
+    engines_agree_on_queues(*drawn)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(ruled_queues(routed=True))
+def test_both_engines_agree_in_many_cases_with_a_queue_for_each_worker(
+    drawn: tuple[Case, tuple[FromTables, ...], int],
+) -> None:
+    engines_agree_on_queues(*drawn)

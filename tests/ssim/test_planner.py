@@ -189,7 +189,6 @@ REFUSED = {
     "planner={use: 'own_planner:Fixed', params: {workers: -1}}": "planner: wants an impossible number of workers (-1",
     "planner={use: 'own_planner:Fixed', params: {workers: 2.5}}": "planner: wants an impossible number of workers",
     "planner={use: 'own_planner:Fixed', params: {workers: {h100: 1}}}": "wants workers of an unknown kind ('h100'",
-    "cluster={workers: 2, max_workers: 6, routing: random}": "cluster.routing: can't be combined with",
 }
 
 

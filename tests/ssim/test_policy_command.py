@@ -31,8 +31,11 @@ def test_list_names_every_policy_and_its_parameters() -> None:
     [
         (["slackfit"], "runs in the compiled engine as a decision table of 4 slack intervals x 1 queue length"),
         (["slackfit", "--set", "queue_aware=true"], "x 16 queue lengths"),
-        (["slackfit"], "slackfit: needs SimPy with: several queues with a planner; queues of workers"),
-        (["aimd", "--set", "accuracy=78.25"], "aimd: needs SimPy with: several queues; kinds of workers with several"),
+        (["slackfit"], "slackfit: needs SimPy with: several queues with a planner; a queue for each worker"),
+        (
+            ["aimd", "--set", "accuracy=78.25"],
+            "aimd: needs SimPy with: several queues; a queue for each worker",
+        ),
         (["clipper", "--set", "accuracy=78.25"], "as a decision table of 6 slack intervals"),
         (["coarse"], "runs in the SimPy engine only (Coarse(window_ms=1000.0, headroom=1.0): depends on the clock)"),
         (["slackfit", "--table", "ofa-resnet50-a40"], "runs in the compiled engine"),

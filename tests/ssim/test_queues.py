@@ -187,12 +187,12 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             "policies: is not used: every queue has its own policy",
         ),
         (
-            ["engine=compiled", "cluster.routing=random"],
-            "engine: the compiled engine can't run this (queues",
+            ["engine=compiled", "cluster.memory_gb=100"],
+            "engine: the compiled engine can't run this (workers with limited memory",
         ),
         (
-            ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
-            "cluster.routing: can't be combined with workers that come and go",
+            ["policies=[allocated]", "planner={use: proteus}", "cluster.routing=random"],
+            "that the planner gives to others (ProteusAllocation(beta=1.05)); routing: central, or another planner",
         ),
     ],
 )
@@ -264,13 +264,20 @@ def test_the_engine_changes_nothing_but_the_time(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("queues", [True, False])
-def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, queues: bool) -> None:
-    more = () if queues else ("queues=[]",)
-    assert run(folder, "cluster.routing=shortest", "cluster.workers=3", *more, file="column.yaml").returncode == 0
-    (row,) = pd.read_csv(folder / "results/column/summary.csv").itertuples()
-    assert row.queries == 30
-    manifest = json.loads((folder / "results/column" / row.run / "manifest.json").read_text())
-    assert manifest["circumstances"]["engine_reason"] == "queues of workers run in SimPy only"
+def test_routing_is_run_by_both_engines_and_refused_where_it_is_unknown(folder: Path, queues: bool) -> None:
+    more, found = () if queues else ("queues=[]",), []
+    for engine in ("simpy", "compiled"):
+        asked = "cluster.routing=shortest", "cluster.workers=3", f"engine={engine}"
+        ended = run(folder, *asked, *more, file="column.yaml")
+        assert ended.returncode == 0, ended.stderr
+        (row,) = pd.read_csv(folder / "results/column/summary.csv").itertuples()
+        assert row.queries == 30
+        stored = folder / "results/column" / row.run
+        found.append((stored / "requests.parquet").read_bytes())
+        assert json.loads((stored / "manifest.json").read_text())["circumstances"]["engine"] == engine
+        if engine == "simpy":
+            shutil.rmtree(folder / "results")
+    assert found[0] == found[1]
     timeline = ssim(folder, "results", "trace", f"column/{row.run}", "-o", "run.json")
     assert "several queues" in timeline.stderr
     assert "must be 'central', 'round_robin', 'shortest' or 'random'" in run(folder, "cluster.routing=best").stderr
