@@ -80,7 +80,7 @@ class RayEngine(Engine):
             processes = self.processes(run.plan)
             plain = None if run.checkpoints is None else replace(run.checkpoints, store=_nowhere, resume=None)
             spec = replace(run, programs=dict(run.programs), watch=None, checkpoints=plain)
-            handles = _started(processes, self.files)
+            handles = started(processes, self.files)
             terms = (self.default_timeout_s, self.record, self.count_pickled)
             settings = ray.put(RunSettings(spec, processes, *terms))
             reactive = {role for role, binding in bindings.items() if binding.idle_channels}
@@ -99,7 +99,7 @@ class RayEngine(Engine):
             try:
                 report = watch.outcome()
             finally:
-                _end(handles)
+                end(handles)
         results = report.results
         report.results = {worker.id: results[worker.id] for worker in run.plan.workers if worker.id in results}
         return report
@@ -116,7 +116,7 @@ def _nowhere(run: bytes) -> None:
     """Stand for where a run is stored, in other processes."""
 
 
-def _started(processes: Sequence[PlannedProcess], files: Sequence[Path]) -> list[Any]:
+def started(processes: Sequence[PlannedProcess], files: Sequence[Path]) -> list[Any]:
     """Start the actors; return their handles when all are running.
 
     Args:
@@ -140,10 +140,10 @@ def _started(processes: Sequence[PlannedProcess], files: Sequence[Path]) -> list
         found = ray.get([handle.facts.remote(files) for handle in handles], timeout=_START_TIMEOUT_S)
         _check_same(processes, found, facts(files))
     except RayError as error:
-        _end(handles)
+        end(handles)
         raise SsimError("ray", "the actors do not start", *_cause(error)) from error
     except BaseException:
-        _end(handles)
+        end(handles)
         raise
     return handles
 
@@ -173,6 +173,7 @@ def _check_same(
             raise SsimError(place, f"{name} differs", there[name], f"here {here[name]}; {hint}")
 
 
-def _end(handles: Sequence[Any]) -> None:
+def end(handles: Sequence[Any]) -> None:
+    """End actors."""
     for handle in handles:
         ray.kill(handle)

@@ -205,7 +205,7 @@ class ActorWatch:
         what, number, restarts, *_ = asked
         actor = self._actors[number]
         try:
-            answer = _answer(reference)
+            answer = self._answer_of(number, reference)
         except _LOSSES as error:
             if restarts == actor.restarts:
                 self._take_loss(asked, final=isinstance(error, _FINAL))
@@ -225,6 +225,17 @@ class ActorWatch:
             self._ask_to_meet(number, answer)
         else:
             self._run_again(number)
+
+    def _answer_of(self, number: int, reference: Any) -> Any:
+        """Return what an actor answers; an error of a program there names the site."""
+        try:
+            return _answer(reference)
+        except SsimError as error:
+            site = self._processes[number].site
+            if site is not None:
+                error.location = f"site {site.name}, {error.location}"
+                error.args = (error.location, *error.args[1:])
+            raise
 
     def _take_loss(self, asked: _Asked, *, final: bool) -> None:
         """Note that an actor is lost, or not yet back."""

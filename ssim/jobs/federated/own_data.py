@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def own_sources(
-    topology: Topology, description: Mapping[str, Any], source: Any, partition: Any, folder: Path
+    topology: Topology, description: Mapping[str, Any], source: Any, partition: Any, folder: Path, *, is_here: bool
 ) -> tuple[dict[str, Source], list[Issue]]:
     """Return the data source of each client that has data of its own, by the id of the dataset; and what is wrong.
 
@@ -30,6 +30,7 @@ def own_sources(
         source: The source of `data`, of which `ref` replaces the path.
         partition: Of the examples among clients without data of their own.
         folder: Where files and modules are looked for.
+        is_here: Whether all files must be on this machine; otherwise those of a client may be where its worker runs.
     """
     datasets = [worker.dataset for worker in topology.plan.workers if worker.dataset is not None]
     own: dict[str, Source] = {}
@@ -45,6 +46,9 @@ def own_sources(
             issues.append(Issue(place, problem, repr(data.ref), "remove ref, or partition"))
         else:
             found, wrong = _source(data.ref, source, folder)
+            if found is not None and is_here and ":" not in data.ref and not Path(found.path).exists():
+                hint = "a path relative to the file of the training"
+                wrong, found = [Issue((), "file not found", found.path, hint)], None
             issues += [replace(issue, place=place) for issue in wrong]
             if found is not None:
                 own[data.id] = found
@@ -67,6 +71,4 @@ def _source(ref: str, source: Any, folder: Path) -> tuple[Any, list[Issue]]:
         found = replace(source, path=ref).located(folder)
     except SsimError as error:
         return None, [Issue((), error.problem, error.value, error.hint, cause=error)]
-    if not Path(found.path).exists():
-        return None, [Issue((), "file not found", found.path, "a path relative to the file of the training")]
     return found, []

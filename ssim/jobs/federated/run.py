@@ -41,7 +41,7 @@ from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.extras import require
 from ssim.files.deployment_file import read_deployment
 from ssim.files.topology_file import tables_of
-from ssim.jobs.federated.parts import FederatedParts, described_source
+from ssim.jobs.federated.parts import FederatedParts, described_own, described_source
 from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
@@ -102,7 +102,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             "evaluation": spec.evaluation.model_dump(exclude={"held_out"}),
             **({"held_out": spec.evaluation.held_out} if spec.evaluation.held_out else {}),
             **({"personal": spec.personal} if spec.personal else {}),
-            **({"own": {id_: described_source(own) for id_, own in parts.own.items()}} if parts.own else {}),
+            **({"own": {id_: described_own(own) for id_, own in parts.own.items()}} if parts.own else {}),
             **({} if spec.loss == "cross_entropy" else {"loss": spec.loss}),
             **({} if parts.metric_name == "accuracy" else {"metric": parts.metric_name}),
             "code": self.own(self._plugs),
@@ -192,11 +192,15 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         path, plan = options.deployment, self.parts.topology.plan
         sites = () if path is None else read_deployment(path, plan)[0]
         timeout_s = patience_s or REAL_PATIENCE_S
+        terms: Any = {"address": options.address, "sites": sites, "files": self.needed_files}
+        return RayEngine(default_timeout_s=timeout_s, record=record, **terms)
+
+    @property
+    def needed_files(self) -> tuple[Path, ...]:
+        """The files that each process of a cluster needs: the user's own code, and the file of `data`."""
         data = Path(getattr(self.parts.source, "path", ""))
         read = own_code(self._plugs, self.point.folder) | ({data} if data.is_file() else set())
-        files = tuple(sorted(path.resolve() for path in read))
-        address = options.address
-        return RayEngine(default_timeout_s=timeout_s, record=record, address=address, sites=sites, files=files)
+        return tuple(sorted(path.resolve() for path in read))
 
     @property
     def why_not_stored(self) -> str:
