@@ -31,6 +31,7 @@ from benchmarks.federated_peers import ON_RAY, SETTLING_S, Outcome, Peer, Task, 
 from benchmarks.jobs import QUICK, rounds
 from benchmarks.peers import aligned
 from federated.pool import TrainingPool
+from federated.vectorized import VectorizedClients
 from sim import stream
 from topology.engines.sim import SimEngine
 
@@ -43,13 +44,13 @@ SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
 """How many clients there are, and how many of them train in a round."""
 
 
-def ssim(task: Task, *, stored: bool = False, pool: TrainingPool | None = None) -> Outcome:
+def ssim(task: Task, *, stored: bool = False, pool: TrainingPool | VectorizedClients | None = None) -> Outcome:
     """Train with ours, in virtual time.
 
     Args:
         task: The training.
         stored: Whether all is kept that is needed to store the run at any instant (it is not stored).
-        pool: Where clients train.
+        pool: How clients train at once, if they do.
     """
     plan, owners, done = task.run.parts.topology.plan, task.run.parts.owners, list[float]()
     job = replace(task.job, rounds=task.rounds + 1, pool=pool)
@@ -61,6 +62,11 @@ def ssim(task: Task, *, stored: bool = False, pool: TrainingPool | None = None) 
     checkpoints = job.checkpoints(lambda _: None) if stored else None
     report = SimEngine().run(plan, job.programs(owners), seed=task.seed, watch=watch, checkpoints=checkpoints)
     return Outcome(done[-1] - done[0], report.results["aggregator/0"]["state"])
+
+
+def ssim_vectorized(task: Task) -> Outcome:
+    """Train with ours, in virtual time, the clients of a round as one computation."""
+    return ssim(task, pool=VectorizedClients(task.job.context.network))
 
 
 def ssim_in_processes(task: Task) -> Outcome:
@@ -136,7 +142,8 @@ def main() -> None:
     torch.set_num_threads(1)
     on_ray = [Peer("ssim, Ray engine", ssim_on_ray, every=ON_RAY)] if find_spec("ray") else []
     in_processes = Peer(f"ssim, SimPy engine, --jobs {os.cpu_count()}", ssim_in_processes)
-    peers = [Peer("ssim, SimPy engine", ssim), in_processes, *here(), *on_ray]
+    vectorized = Peer("ssim, SimPy engine, vectorized", ssim_vectorized)
+    peers = [Peer("ssim, SimPy engine", ssim), in_processes, vectorized, *here(), *on_ray]
     for peer in peers:  # whatever is slow the first time
         peer.train(Task(10, 2, 2))
     for clients, chosen in SIZES.values():

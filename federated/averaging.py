@@ -93,7 +93,7 @@ class UpdateSum:
         uniform = next(iter(scaled.values())) if len(scaled) == 1 else None  # all elements have the same weight
         for name, part in update.delta.items():
             weight = self.shapes.element_weights(name, scaled, part.shape) if uniform is None else uniform
-            weighted = part.to(torch.float64) * weight
+            weighted = part.to(torch.float64, copy=True).mul_(weight)
             if name not in self.total:
                 self.total[name] = torch.zeros(self.shapes.full[name.removeprefix(CONTROL)], dtype=torch.float64)
             prefix_slice(self.total[name], part.shape).add_(weighted)
@@ -127,7 +127,7 @@ class UpdateSum:
             shape = expected[name.removeprefix(CONTROL)]
             if tuple(part.shape) != shape:
                 raise DataError(f"update, {name}", "wrong shape", str(tuple(part.shape)), f"expected {shape}")
-            if not math.isfinite(part.sum(dtype=torch.float64)) and not torch.isfinite(part).all():
+            if not math.isfinite(part.sum()) and not torch.isfinite(part).all():
                 count = int((~torch.isfinite(part)).sum())
                 raise DataError(f"update, {name}", "not all values are finite", f"{count} of {part.numel()}")
 

@@ -209,7 +209,8 @@ class TrainingContext:
     @property
     def space(self) -> SubnetSpace:
         """The space of subnets."""
-        return self.family.space
+        space: SubnetSpace = self.once("space", lambda: self.family.space)
+        return space
 
     @property
     def network(self) -> Supernet:

@@ -17,20 +17,23 @@ from federated.context import TrainingContext, number_of
 from federated.local import LocalSettings, mean_loss, train
 from federated.pool import LocalTraining
 from federated.state import Memory, State, clip_norm, compact, reduce_tensor, split_controls
+from federated.vectorized import train_together
 from sim.base.errors import SpecError
 from sim.base.streams import stream
 from topology.checkpoints import Checkpoints
 from topology.program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
     from federated.aggregation import AggregationRule
     from federated.costs import CostModel
+    from federated.local import LocalResult
     from federated.pool import TrainingPool
     from federated.privacy import Privacy
+    from federated.vectorized import VectorizedClients
     from supernet.network import Supernet
     from topology.deferred import Deferred
     from topology.deployment import Dataset
@@ -74,7 +77,7 @@ class FederatedJob:
         aggregation: Rule that replaces the mean; None for the mean.
         evaluated: Ids of the subnets whose accuracy is measured during training.
         every: Rounds between two evaluations; the last round is always evaluated.
-        pool: The processes in which clients train in virtual time; None for this process.
+        pool: How clients train in virtual time: in processes or as one computation; None for one after the other.
     """
 
     context: TrainingContext
@@ -88,7 +91,7 @@ class FederatedJob:
     evaluated: tuple[str, ...] = ()
     every: int = 1
     aggregation: AggregationRule | None = None
-    pool: TrainingPool | None = None
+    pool: TrainingPool | VectorizedClients | None = None
 
     def __post_init__(self) -> None:
         check_privacy(self.algorithm, self.privacy, self.compression)
@@ -123,7 +126,7 @@ class FederatedJob:
         return float(len(self.context.shards[dataset.id]))
 
     def begin(self, dataset: Dataset, task: TrainingTask, memory: Memory, settings: LocalSettings) -> Update | Deferred:
-        """Begin a training in a process of the pool, or train here. The arguments are those of `train`."""
+        """Begin a training as the pool does it, or train at once. The arguments are those of `train`."""
         training = LocalTraining(dataset, task, memory, settings)
         return self.train(*training) if self.pool is None else self.pool.begin(self, training)
 
@@ -136,13 +139,13 @@ class FederatedJob:
             memory: The client's memory; changed in place.
             settings: Hyperparameters of local training.
         """
-        count = memory["trained"] = memory.get("trained", 0) + 1
+        seeds = self._seeds(dataset, memory)
         weights, received = split_controls(task.state)
         own, shapes = memory.setdefault("algorithm", {}), self.context.subnet_shapes.of(task.subnet)
         network, parameters = self.load_client(weights, memory), self.context.parameters
         personal = {name: parameters[name] for name in self.context.personal_names}
         shard = self.context.shards[dataset.id]
-        seeds, received_loss = (self.context.seed, number_of(dataset.id), count), None
+        received_loss = None
         if needs_losses(self.aggregation):
             received_loss = mean_loss(network, task.subnet, shard, settings, seeds)
         result = train(
@@ -158,6 +161,38 @@ class FederatedJob:
         )
         if personal:
             memory["personal"] = {name: part.detach().clone() for name, part in personal.items()}
+        return self._update(dataset, task, memory, result, received_loss)
+
+    def train_together(self, trainings: Sequence[LocalTraining]) -> list[Update]:
+        """Train clients with the same model, settings and number of examples as one computation."""
+        _, task, _, settings = trainings[0]
+        shapes, parameters = self.context.subnet_shapes.of(task.subnet), self.context.parameters
+        network = self.context.load_state(split_controls(task.state)[0])
+        shards = [self.context.shards[training.dataset.id] for training in trainings]
+        seeds = [self._seeds(training.dataset, training.memory) for training in trainings]
+        received_losses: list[float | None] = [None] * len(trainings)
+        if needs_losses(self.aggregation):
+            received_losses = [
+                mean_loss(network, task.subnet, shard, settings, own) for shard, own in zip(shards, seeds, strict=True)
+            ]
+        used = {name: parameters[name] for name in shapes}
+        mu = self.algorithm.proximal_mu
+        results = train_together(network, task.subnet, used, shards, settings, mu, seeds)
+        return [
+            self._update(training.dataset, task, training.memory, result, loss)
+            for training, result, loss in zip(trainings, results, received_losses, strict=True)
+        ]
+
+    def _seeds(self, dataset: Dataset, memory: Memory) -> tuple[int, ...]:
+        """Return what decides all chance of a client's next training, which is counted."""
+        count = memory["trained"] = memory.get("trained", 0) + 1
+        return self.context.seed, number_of(dataset.id), count
+
+    def _update(
+        self, dataset: Dataset, task: TrainingTask, memory: Memory, result: LocalResult, received_loss: float | None
+    ) -> Update:
+        """Return what a client sends after its training."""
+        own, received = memory.setdefault("algorithm", {}), split_controls(task.state)[1]
         delta, normalizes = result.delta, getattr(self.algorithm, "normalizes_steps", False)
         if normalizes:
             delta = {name: part / result.steps for name, part in delta.items()}

@@ -18,14 +18,14 @@ from federated.state import State, prefix_slice
 from sim.base.errors import TrainingError
 from sim.base.streams import stream
 from supernet.calls import logits_of
-from supernet.data.source import Draw
+from supernet.data.source import Draw, Examples
 from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from sim.base.parameters import NonNegative, Positive, PositiveInt
-    from supernet.data.source import Examples, ExampleSet
+    from supernet.data.source import ExampleSet
     from supernet.network import Supernet
 
     Objective = Callable[[nn.Module, Examples], torch.Tensor]
@@ -131,13 +131,12 @@ def train(
         TrainingError: There are too few examples, or the objective returns no loss of each example.
     """
     initial = {name: p.detach().clone() for name, p in parameters.items()}
-    kind = _Sgd if settings.optimizer == "sgd" else _Adam
-    optimizer = kind(parameters, initial, settings, proximal_mu, correction)
+    optimizer = optimizer_of(parameters, initial, settings, proximal_mu, correction)
     losses: list[torch.Tensor] = []
     steps = 0
     with _seeded(network.model, seeds):
         for epoch in range(settings.epochs):
-            for batch in _batches(examples, settings.batch, (*seeds, epoch)):
+            for batch in batches(examples, settings.batch, (*seeds, epoch)):
                 loss = _loss(network.actuate(subnet), batch, settings.objective, each=not epoch)
                 optimizer.step(loss.mean() if loss.dim() else loss)
                 if not epoch:
@@ -156,13 +155,13 @@ def train(
 @contextmanager
 def _seeded(network: nn.Module, seeds: tuple[int, ...]) -> Generator[None]:
     """Seed torch's random numbers: networks and losses of one's own may draw where nobody sees it."""
-    with _DROPOUT if any(map(_is_random, network.modules())) else nullcontext():
+    with _DROPOUT if any(map(is_random, network.modules())) else nullcontext():
         # `torch.manual_seed` takes a hundred times as long
         torch.default_generator.manual_seed(int(stream(seeds[0], "dropout", *seeds[1:]).integers(2**63)))
         yield
 
 
-def _is_random(module: nn.Module) -> bool:
+def is_random(module: nn.Module) -> bool:
     """Return whether a layer has dropout; of recurrent and attention layers it is an attribute."""
     rate = module.p if isinstance(module, _DROPOUTS) else getattr(module, "dropout", 0)
     return isinstance(rate, float | int) and rate > 0
@@ -202,12 +201,32 @@ def _difference(final: torch.Tensor, initial: torch.Tensor, shape: tuple[int, ..
     return prefix_slice(final, shape) - prefix_slice(initial, shape)
 
 
+def optimizer_of(
+    parameters: Mapping[str, torch.Tensor],
+    initial: State,
+    settings: LocalSettings,
+    proximal_mu: float,
+    correction: State,
+) -> _Sgd:
+    """Return the optimizer of some weights.
+
+    Args:
+        parameters: The weights, which it changes in place; of several clients, with a dimension of clients in front.
+        initial: What the proximal term pulls them to.
+        settings: Hyperparameters.
+        proximal_mu: Strength of that pull.
+        correction: Added to the gradients, on prefix slices.
+    """
+    kind = _Sgd if settings.optimizer == "sgd" else _Adam
+    return kind(parameters, initial, settings, proximal_mu, correction)
+
+
 class _Sgd:
     """SGD by torch's functional form; the overhead of torch's optimizer class is that of a small layer."""
 
     def __init__(
         self,
-        parameters: Mapping[str, nn.Parameter],
+        parameters: Mapping[str, torch.Tensor],
         initial: State,
         settings: LocalSettings,
         proximal_mu: float,
@@ -220,12 +239,21 @@ class _Sgd:
         self._momenta: list[torch.Tensor | None] = [None] * len(parameters)
         self._settings = settings
         self._foreach = all(p.is_cuda for p in self._parameters)  # torch's own choice, which it repeats in each step
+        self._is_plain = not (self._foreach or proximal_mu or correction or settings.momentum or settings.decay)
 
     def step(self, loss: torch.Tensor) -> None:
         """Update all weights by the gradient of a loss."""
         computed = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        gradients = cast("tuple[torch.Tensor | None, ...]", computed)  # torch's annotation omits None
+        self.apply(cast("tuple[torch.Tensor | None, ...]", computed))  # torch's annotation omits None
+
+    def apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Update all weights by their gradients; None where the loss does not depend on a weight."""
         with torch.no_grad():
+            if self._is_plain:  # the same as below, at a third of the cost
+                for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                    if gradient is not None:
+                        parameter.add_(gradient, alpha=-self._settings.rate)
+                return
             corrected = {number: self._corrected(number, g) for number, g in enumerate(gradients) if g is not None}
             momenta = [self._momenta[number] for number in corrected]
             sgd(
@@ -259,7 +287,7 @@ class _Adam(_Sgd):
 
     def __init__(
         self,
-        parameters: Mapping[str, nn.Parameter],
+        parameters: Mapping[str, torch.Tensor],
         initial: State,
         settings: LocalSettings,
         proximal_mu: float,
@@ -269,10 +297,8 @@ class _Adam(_Sgd):
         owner = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
         self._optimizer = owner(self._parameters, lr=settings.rate, weight_decay=settings.decay)
 
-    def step(self, loss: torch.Tensor) -> None:
-        """Update all weights by the gradient of a loss."""
-        computed = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        gradients = cast("tuple[torch.Tensor | None, ...]", computed)  # torch's annotation omits None
+    def apply(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Update all weights by their gradients."""
         with torch.no_grad():
             for number, (parameter, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
                 parameter.grad = None if gradient is None else self._corrected(number, gradient)
@@ -281,8 +307,9 @@ class _Adam(_Sgd):
                 parameter.grad = None
 
 
-def _batches(examples: ExampleSet, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
+def batches(examples: ExampleSet, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
     """Yield batches in random order; a batch of a single example is skipped, because it has no batch statistics."""
     order = stream(seeds[0], "order", *seeds[1:]).permutation(len(examples))
-    seed = int(stream(seeds[0], "augmentation", *seeds[1:]).integers(2**63))
+    in_memory = isinstance(examples, Examples)  # and read without drawing anything
+    seed = 0 if in_memory else int(stream(seeds[0], "augmentation", *seeds[1:]).integers(2**63))
     return examples.drawn(Draw(indices, seed) for indices in torch.from_numpy(order).split(size) if len(indices) > 1)

@@ -189,8 +189,8 @@ class Aggregator(Parameters, ModelProgram):
     def reset_sums(self) -> None:
         """Reset the sums of the updates of the largest subnet and of all others."""
         self.largest, self.others = (UpdateSum(self.job.context.subnet_shapes) for _ in range(2))
-        self.plain: list[Update] = []
-        self.added = 0
+        self.largest_id = self.job.context.space.largest.id
+        self.plain, self.added = list[Update](), 0
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield updates of this round in the order of arrival until there are enough; log those of earlier rounds."""
@@ -260,7 +260,7 @@ class Aggregator(Parameters, ModelProgram):
             if not isinstance(update, Update):
                 raise DataError("update", "wrong type", type(update).__name__)
             plain = decompress_update(update)
-            largest = set(plain.weights) == {self.job.context.space.largest.id}
+            largest = set(plain.weights) == {self.largest_id}
             (self.largest if largest else self.others).add(plain)
         except INVALID as error:
             io.log("refused", sender=message.sender, round=self.version + 1, why=str(error))

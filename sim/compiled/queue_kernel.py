@@ -140,7 +140,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
         left: Out: the queries in order of leaving their queues, int64, shape (queries,).
         rejected: Out: whether each query found its queue full; in: False.
     """
-    deadline_ns = arrivals.deadline_ns
+    deadline_ns, in_order = arrivals.deadline_ns, state.keys.size == 0
     order, alone_ns, ranks = setting.order, setting.alone_ns, setting.rank
     latency_ns, changes, kind_of, first_of = setting.latency_ns, setting.changes, setting.kind, setting.first
     kinds, queues, workers = first_of.size, setting.rank.size, kind_of.size
@@ -175,8 +175,10 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             idle_of[kind] = push(free, free, first_of[kind], idle_of[kind], worker, worker)
             idle += 1
 
+        # Nothing leaves a queue between two offers of it, so its queries are admitted at the next one, and here only
+        # those that may be its most urgent one.
         for place in range(queues):
-            if next_ns[place] <= now:
+            if next_ns[place] <= now and (length[place] == 0 or not in_order):
                 waits += _admit(arrivals, place, now, setting.bounds[place], state, rejected)
 
         while change < len(changes) and changes[change, 0] <= now:
@@ -196,6 +198,8 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
         if idle > 0 and waits > 0:
             for place in range(queues):
                 limit_ns = setting.limits_ns[change, place] + now + dispatch_ns
+                if next_ns[place] <= now and head_ns[place] < limit_ns:
+                    waits += _admit(arrivals, place, now, setting.bounds[place], state, rejected)
                 while length[place] > 0 and head_ns[place] < limit_ns:
                     _take(deadline_ns, place, 1, state, left, gone)
                     log.start_ns[rows], log.finish_ns[rows], log.free_ns[rows], log.worker[rows] = now, now, now, NOBODY
@@ -214,6 +218,8 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                 kind, next_turn = kind + 1, begin(offered, deficit, turn, ahead)
                 continue
             next_turn = place
+            if next_ns[place] <= now:
+                waits += _admit(arrivals, place, now, setting.bounds[place], state, rejected)
             slack, block = head_ns[place] - now - dispatch_ns, place * kinds + kind
             low, above, column = setting.edges[block], setting.edges[block + 1], min(length[place], longest) - 1
             while low < above:  # faster than `np.searchsorted`

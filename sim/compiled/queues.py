@@ -54,7 +54,7 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     check_scaling(cluster, None, 1)
     trace = in_queues(trace, cluster.queues)
     queries, due_ns = len(trace), cluster.due_ns(trace)
-    codes = queue_codes(trace, cluster).astype(np.uint16)
+    codes = np.ascontiguousarray(queue_codes(trace, cluster))
     codes.flags.writeable = False
     arrivals = ArrivalArrays(fixed(trace.arrival_ns), fixed(due_ns), codes)
     setting = queue_setting(cluster, table, rules, seed)

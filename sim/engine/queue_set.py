@@ -30,11 +30,11 @@ def admission_for(trace: Trace, cluster: Cluster, seed: int) -> OrderedQueue | H
     return queue_for(trace, cluster.network_ns)
 
 
-def queue_codes(trace: Trace, cluster: Cluster) -> npt.NDArray[np.int64]:
-    """Return the queue of each query, an index into those of the cluster: int64, shape (queries,)."""
+def queue_codes(trace: Trace, cluster: Cluster) -> npt.NDArray[np.uint16]:
+    """Return the queue of each query, an index into those of the cluster: uint16, shape (queries,)."""
     if not cluster.queues or trace.class_codes is None:
-        return np.zeros(len(trace), np.int64)
-    return trace.class_codes.astype(np.int64)
+        return np.zeros(len(trace), np.uint16)
+    return trace.class_codes
 
 
 def smallest_slos_ns(trace: Trace, cluster: Cluster) -> list[int]:

@@ -147,6 +147,8 @@ def in_queues(trace: Trace, queues: Sequence[ServiceQueue]) -> Trace:
         given = np.array([queue.slo_ns or trace.slo_ns for queue in queues], np.int64)
         met = given if (given == given[0]).all() else given[np.bincount(codes, minlength=len(queues)) > 0]
         slo_ns: int | npt.NDArray[np.int64] = int(met[0]) if (met == met[0]).all() else given[codes]
+        if codes is trace.class_codes and np.array_equal(slo_ns, trace.slo_ns):
+            return trace  # as it is
         return replace(trace, slo_ns=slo_ns, class_codes=codes, class_names=names)
     own = np.array([queue.slo_ns or 0 for queue in queues], np.int64)[codes]
     slos = np.where(own > 0, own, trace.slo_ns)

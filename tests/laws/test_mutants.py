@@ -129,6 +129,7 @@ TURNS = {
 QUEUE_LOOP = {
     "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
     "one more than the bound": ("if length >= bound:", "if length > bound:"),
+    "turned away after the drops": ("if next_ns[place] <= now and head_ns[place] < limit_ns:", "if False:"),
     "a gap where one was rejected": ("waiting[np.uint64(head + length)] = query", "pass"),
     "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
     "decisions of the first queue": ("place * kinds + kind", "kind"),

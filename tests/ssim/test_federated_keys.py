@@ -118,7 +118,7 @@ CHANGED: dict[str, dict[str, Any]] = {
 """What is changed to try each key."""
 
 FOR_READERS = {"name", "description"}
-HOW_IT_IS_DONE = {"schema", "name", "repeats", "sweep", "patience_s", "checkpoint", "calibration"}
+HOW_IT_IS_DONE = {"schema", "name", "repeats", "sweep", "patience_s", "vectorized", "checkpoint", "calibration"}
 """Keys that change how a training is run, stored or measured: tested elsewhere."""
 
 

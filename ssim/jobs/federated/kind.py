@@ -15,6 +15,7 @@ from federated.compression import Compression
 from federated.job import check_aggregation, check_privacy
 from federated.partition import Partition, divides_classes
 from federated.privacy import Privacy
+from federated.vectorized import check_vectorized
 from sim.base.errors import SpecError, SsimError
 from ssim.files.data_sources import DATA
 from ssim.files.families import FAMILY
@@ -178,6 +179,9 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
         issues.append(Issue(("partition",), "divides classes, and labels are numbers", type(split).__name__, hint))
     issues += _issue("privacy", check_privacy, algorithm, privacy, compression)
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
+    if point.spec.vectorized:
+        is_simulated, is_personal = point.spec.engine == "sim", bool(point.spec.personal)
+        issues += _issue("vectorized", check_vectorized, algorithm, point.spec.loss, is_simulated, is_personal)
     issues += useless_keys(subnets, maxnet)
     issues += unknown_subnets(family.space, point.spec.calibration.subnets)
     found, wrong = _topology(point, plugs, file)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/5"
+SCHEMA = "federated-progress/6"
 _QUIET = {"round", "completed", "buffered", "paired", "selected", "update", "holds", "client"}
 """Log entries that are too frequent to be stored as events."""
 _ANSWERS = {"update": "used", "late": "late", "refused": "refused"}

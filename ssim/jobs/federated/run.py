@@ -35,6 +35,7 @@ from federated.costs import CostModel
 from federated.job import FederatedJob
 from federated.pool import TrainingPool
 from federated.state import weighted_sum
+from federated.vectorized import VectorizedClients
 from sim.base.errors import SsimError
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors, whole_file
@@ -103,6 +104,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             **({"held_out": spec.evaluation.held_out} if spec.evaluation.held_out else {}),
             **({"personal": spec.personal} if spec.personal else {}),
             **({"own": {id_: described_own(own) for id_, own in parts.own.items()}} if parts.own else {}),
+            **({"vectorized": True} if spec.vectorized else {}),
             **({} if spec.loss == "cross_entropy" else {"loss": spec.loss}),
             **({} if parts.metric_name == "accuracy" else {"metric": parts.metric_name}),
             "code": self.own(self._plugs),
@@ -228,17 +230,15 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
 
     def _train(self, store: Store, watch: Watch | None, options: ExecutionOptions) -> str:
         """Train, and store all but the accuracies; return a warning for the user, or ""."""
-        stopwatch, folder = Stopwatch(), store.folder / self.id
+        pool, stopwatch, folder = self._pool(options), Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
-        parallel = self.spec.engine == "sim" and options.processes > 1
-        pool = TrainingPool(self.job, options.processes) if parallel else None
         try:
             report, refused = self._run(progress, path, watch, options, pool)
             check_complete(report, self.spec.rounds)
         except SsimError as error:
-            if progress.stored:
+            if progress.stored and self.spec.engine != "sim":
                 error.hint = "; ".join(filter(None, (error.hint, RESUMES.format(progress.stored))))
                 error.args = (*error.args[:3], error.hint)
             raise
@@ -257,7 +257,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
         facts: dict[str, Any] = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
-        if pool is not None:
+        if isinstance(pool, TrainingPool):
             facts["processes"] = options.processes
         if options.deployment is not None:
             facts["deployment"] = options.deployment.read_text(encoding="utf-8")
@@ -265,7 +265,18 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         store.finish(self.id, self.identity, {**progress.summary(report), **holders}, fixed, growing, circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
-        return KILLED if pool is not None and pool.is_broken else ""
+        return KILLED if isinstance(pool, TrainingPool) and pool.is_broken else ""
+
+    def _pool(self, options: ExecutionOptions) -> TrainingPool | VectorizedClients | None:
+        """Return how clients train at once; None for one after the other.
+
+        Raises:
+            SpecError: The network can't be vectorized.
+        """
+        if self.spec.vectorized:
+            return VectorizedClients(self.context.network)
+        is_parallel = self.spec.engine == "sim" and options.processes > 1
+        return TrainingPool(self.job, options.processes) if is_parallel else None
 
     def _run(
         self,
@@ -273,7 +284,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         path: Path,
         watch: Watch | None,
         options: ExecutionOptions,
-        pool: TrainingPool | None,
+        pool: TrainingPool | VectorizedClients | None,
     ) -> tuple[RunReport, str]:
         """Run the workers, from the beginning or from the last checkpoint.
 
@@ -297,7 +308,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         checkpoints = job.checkpoints(store, progress.run, spec.checkpoint or 1) if stores else None
 
         observe = self._observer(progress, checkpoints, watch, is_real_time=engine.is_real_time)
-        with nullcontext() if pool is None else pool:
+        with pool if isinstance(pool, TrainingPool) else nullcontext():
             report = engine.run(
                 topology.plan,
                 job.programs(self.parts.owners),

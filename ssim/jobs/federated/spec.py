@@ -80,6 +80,8 @@ class FederatedSpec(JobSpec):
     """What models are scored by, in percent: `accuracy`, `r2` of a regression, or module:function of your own."""
     rounds: PositiveInt
     """Number of rounds."""
+    vectorized: bool = False
+    """Whether clients with the same model and number of examples train as one computation; equal up to rounding."""
     checkpoint: Annotated[int, Field(ge=1)] | None = 10
     """Rounds from one checkpoint to the next; `null` for none."""
     gmacs_per_s: Positive = 1.0
