@@ -156,7 +156,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         started = psutil.Process(process.pid).children(recursive=True) if engine == "ray" else []
         process.send_signal(how)
         _, said = process.communicate(timeout=60)
-    assert not started or psutil.wait_procs(started, timeout=60)[1] == []
+    patience_s = 60 if how is signal.SIGINT else 300  # Ray's agents take a minute or two
+    assert not started or psutil.wait_procs(started, timeout=patience_s)[1] == []
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert said.splitlines()[-1].startswith(

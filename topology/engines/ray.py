@@ -138,7 +138,7 @@ def started(processes: Sequence[PlannedProcess], files: Sequence[Path]) -> list[
     ]
     try:
         found = ray.get([handle.facts.remote(files) for handle in handles], timeout=_START_TIMEOUT_S)
-        _check_same(processes, found, facts(files))
+        check_same(processes, found, facts(files))
     except RayError as error:
         end(handles)
         raise SsimError("ray", "the actors do not start", *_cause(error)) from error
@@ -156,7 +156,7 @@ def _cause(error: Exception) -> tuple[str, str]:
     return lines[0] if lines else type(error).__name__, "other runs may use what they need: see `ray status`"
 
 
-def _check_same(
+def check_same(
     processes: Sequence[PlannedProcess], found: Sequence[tuple[str, dict[str, str]]], here: dict[str, str]
 ) -> None:
     """Pass if all processes find what is here.
