@@ -215,6 +215,7 @@ SIMPY_ONLY: Mapping[str, Callable[[Cluster, bool], bool]] = {
     "several queues with a planner": lambda cluster, planned: bool(cluster.queues) and planned,
     "a queue for each worker with a planner": lambda cluster, planned: cluster.is_routed and planned,
     "workers with limited memory": lambda cluster, _: cluster.has_limited_memory,
+    "placed queues": lambda cluster, _: cluster.placement is not None,
 }
 """What the compiled engine can't run, whatever the policy: by cluster, and whether a planner plans."""
 

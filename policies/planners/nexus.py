@@ -107,6 +107,7 @@ class NexusPacking:
     _given: dict[int, frozenset[str]] = field(default_factory=dict[int, "frozenset[str]"], init=False, repr=False)
 
     gives_workers_to_queues: ClassVar[bool] = True
+    plans_for: ClassVar[str] = "packed"
 
     def __post_init__(self) -> None:
         check_parameters(self)

@@ -124,15 +124,16 @@ def test_force_comes_to_the_same_bytes(trained: Path) -> None:
 
 
 def in_ray(how: signal.Signals) -> Any:
-    return pytest.param("ray", how, marks=[pytest.mark.slow, pytest.mark.xdist_group("ray")])
+    return pytest.param("ray", how, marks=pytest.mark.xdist_group("ray"))
 
 
+@pytest.mark.slow  # test_jobs holds it for a kill
 @pytest.mark.parametrize(
     ("engine", "how"),
     [
         ("sim", signal.SIGINT),
-        pytest.param("sim", signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param("local", signal.SIGINT, marks=pytest.mark.slow),
+        ("sim", signal.SIGKILL),
+        ("local", signal.SIGINT),
         in_ray(signal.SIGINT),
         in_ray(signal.SIGKILL),
     ],
@@ -326,8 +327,8 @@ def test_one_fault_hides_no_other(folder: Path) -> None:
     (folder / "small.yaml").write_text(text)
     said = ssim(folder, "train", "small.yaml").stderr
     assert "partition.alpha" in said
-    assert "warmup: Trainer has no such parameter; known: batch" in said
-    assert "params.fraction: the selector random has no such parameter; known: k" in said
+    assert "warmup: unknown parameter of Trainer; known: batch" in said
+    assert "params.fraction: unknown parameter of the selector random; known: k" in said
 
 
 def test_the_form_of_a_description_does_not_matter(folder: Path) -> None:

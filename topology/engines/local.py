@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sim.base.cores import usable_cores
 from sim.base.parameters import Positive, PositiveInt  # noqa: TC001 - fields are checked by their annotations
 from sim.base.units import NS_PER_S
 from topology.engine import Engine
@@ -40,7 +40,7 @@ class LocalEngine(Engine):
         async def main() -> RunReport:
             rest = read_rest(run.checkpoints)
             start = time.monotonic() - (0.0 if rest is None else rest.at_ns / NS_PER_S)
-            transport = RealTimeTransport(time.monotonic, start, self.jobs or os.cpu_count() or 1)
+            transport = RealTimeTransport(time.monotonic, start, self.jobs or usable_cores())
             report = None if rest is None else rest.report(channel.name for channel in run.plan.tag.channels)
             terms: Any = {"default_timeout_s": self.default_timeout_s, "record": self.record, "report": report}
             runtime = WorkerRuntime(run, transport, **terms)
