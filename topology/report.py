@@ -96,9 +96,9 @@ class RunReport:
     spans: list[Span] = field(default_factory=list)
     recording: bool = False
 
-    def in_round(self, number: int | None, channel: str) -> Traffic | None:
-        """Return the traffic of a channel in a round, to be added to; None for messages of no round."""
-        return None if number is None else self.by_round.setdefault(number, {}).setdefault(channel, Traffic())
+    def in_round(self, number: int | None, channel: str) -> Traffic:
+        """Return the traffic of a channel in a round, to be added to; that of messages of no round is not kept."""
+        return Traffic() if number is None else self.by_round.setdefault(number, {}).setdefault(channel, Traffic())
 
     @property
     def end_s(self) -> float:

@@ -215,6 +215,11 @@ class Cluster:
         return self.routing != "central"
 
     @property
+    def has_queue_set(self) -> bool:
+        """Whether queries wait in several queues, or in queues with names."""
+        return bool(self.queues) or self.is_routed
+
+    @property
     def is_scaled(self) -> bool:
         """Whether a planner may change the number of workers."""
         return any(kind.scaling for kind in self.kinds) or self.scaling is not None

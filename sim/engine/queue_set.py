@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def admission_for(trace: Trace, cluster: Cluster, seed: int) -> OrderedQueue | HeapQueue | QueueSet:
     """Return the fastest admission that is exact for a trace, as `sim.engine.service_queue.in_queues` returns it."""
-    if cluster.queues or cluster.is_routed:
+    if cluster.has_queue_set:
         return QueueSet.of_trace(trace, cluster, seed)
     return queue_for(trace, cluster.network_ns)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import completed, names_option, stored_jobs
+from ssim.commands.options import completed, names_option, results_option, stored_jobs
 
 _FORMATS = ("pdf", "svg", "png", "pgf")
 
@@ -20,9 +20,7 @@ _FORMATS = ("pdf", "svg", "png", "pgf")
     )
 )
 @click.argument("name", shell_complete=completed(stored_jobs))
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
+@results_option
 @names_option("--only", "only", "FIGURE", "Draw only these figures, such as tradeoff.")
 @names_option("--policies", "policies", "NAME", "Draw only these policies.")
 @click.option("--width", type=click.Choice(["column", "page"]), help="Width of one column of a paper, or of its page.")

@@ -117,6 +117,10 @@ out_option = click.option(
     show_default=True,
     help="Folder of results; each job has a folder of its name in it.",
 )
+results_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+"""For commands that read results; `-o` is what they write."""
 set_option = click.option(
     "--set",
     "overrides",
@@ -175,6 +179,11 @@ def names_option(option: str, destination: str, metavar: str, text: str, known: 
 
     help_ = f"{text} Repeatable, or several with commas."
     return click.option(option, destination, multiple=True, metavar=f"{metavar},...", callback=split, help=help_)
+
+
+family_option = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
+)
 
 
 where_option = click.option(

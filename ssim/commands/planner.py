@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import completed, json_option, planner_names, policy_names
-from ssim.commands.policy import parameters, plug_in_path, print_plug_ins, table_option
+from ssim.commands.policy import parameters, print_plug_ins, table_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,14 +61,13 @@ def check(name: str, table_name: str, policy_name: str | None, settings: Iterabl
     from ssim.jobs.experiment.policies import build_policy
     from ssim.jobs.experiment.spec import PlannerSpec, PolicySpec
 
-    folder, found = plug_in_path(name)
-    built = build_planner(PlannerSpec(use=found, params=parse_settings(settings)), folder)
+    folder = Path.cwd()
+    built = build_planner(PlannerSpec(use=name, params=parse_settings(settings)), folder)
     of = policy_name or str(getattr(built, "plans_for", "slackfit"))
-    policy_folder, policy = plug_in_path(of)
     table, of_policy = load_table(table_name), dict[str, Any]()
-    if issubclass(find_class(policy, SHORT_NAMES, "policy", policy_folder), OneModel):
+    if issubclass(find_class(of, SHORT_NAMES, "policy", folder), OneModel):
         of_policy = {"subnet": table.subnets[-1].id}
-    done = check_planner(built, table, build_policy(PolicySpec(use=policy, params=of_policy), policy_folder))
+    done = check_planner(built, table, build_policy(PolicySpec(use=of, params=of_policy), folder))
     workers = "one or several kinds of workers" if done.several else "workers of one kind, since it plans one number"
     click.echo(f"{name}: obeys the planner interface, for {workers}, with the policy {of}")
     fewest, most = done.workers

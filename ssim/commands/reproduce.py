@@ -9,7 +9,7 @@ import click
 
 from ssim.commands import printing
 from ssim.commands.group import example
-from ssim.commands.options import jobs_option
+from ssim.commands.options import jobs_option, results_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--quick", is_flag=True, help="Short traces and one seed: minutes instead of hours; stored in results/quick."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
+@results_option
 @click.option(
     "--experiments",
     type=click.Path(path_type=Path),

@@ -9,7 +9,7 @@ import click
 
 from ssim.commands import training
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, family_names, json_option, names_option
+from ssim.commands.options import completed, family_names, family_option, json_option, names_option
 from ssim.commands.printing import console, print_json, spinning
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ _ALONE = 100
 """The number of subnets that are extracted and counted: they take fifty times as much memory as the supernet."""
 
 _family = click.argument("name", metavar="FAMILY", shell_complete=completed(family_names))
-_settings = click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
-)
 
 
 @click.group(cls=CommandGroup)
@@ -75,7 +72,7 @@ def list_(*, as_json: bool) -> None:
     help="Input size for MACs: side of an image in pixels, or length of a text in tokens.  [default: the family's]",
 )
 @json_option
-@_settings
+@family_option
 def show(
     name: str,
     subnets: tuple[str, ...],
@@ -205,7 +202,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int, *, as_json
 @names_option(
     "--fresh", "fresh", "NAME", "Parts of the network that FILE has no weights for; they keep their random ones."
 )
-@_settings
+@family_option
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Convert weights under their original names to a checkpoint: of once-for-all, of DynaBERT, of your own network."""
     from ssim.files.families import code_of_family, find_family

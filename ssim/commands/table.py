@@ -8,7 +8,15 @@ import click
 
 from ssim.commands.from_run import from_run
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, json_option, names_option, parse_where, table_names, where_option
+from ssim.commands.options import (
+    completed,
+    family_option,
+    json_option,
+    names_option,
+    parse_where,
+    table_names,
+    where_option,
+)
 from ssim.commands.printing import console, limit_note, print_json
 
 if TYPE_CHECKING:
@@ -271,7 +279,7 @@ def diff(first: str, second: str, *, every: bool) -> None:
 @click.option(
     "--size", type=click.IntRange(min=1), help="Input size: side of an image in pixels, or length of a text in tokens."
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable.")
+@family_option
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="The table to write: a .json, .csv or .parquet file."
 )

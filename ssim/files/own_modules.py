@@ -16,7 +16,7 @@ from ssim.extras import missing
 from ssim.packages import PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from types import ModuleType
 
 
@@ -66,13 +66,28 @@ def import_module(module_name: str, noun: str, folder: Path | None) -> ModuleTyp
 
 
 @contextmanager
-def _no_bytecode() -> Iterator[None]:
+def _no_bytecode() -> Generator[None]:
     """Write no bytecode: Python would run it after an edit of the same length within the same second."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
     finally:
         sys.dont_write_bytecode = before
+
+
+def as_module(name: str, folder: Path) -> tuple[str, Path]:
+    """Return a plug-in's name as `module:name`, and the folder of the module; `FILE.py:name` is relative to a folder.
+
+    Raises:
+        SpecError: There is no such file.
+    """
+    file, _, attribute = name.rpartition(":")
+    if not file.endswith(".py"):
+        return name, folder
+    path = (folder / file).resolve()
+    if not path.is_file():
+        raise SpecError(name, "file not found", str(path), "a path relative to the file that names it")
+    return f"{path.stem}:{attribute}", path.parent
 
 
 def origin_of(module_name: str, folder: Path) -> Path:

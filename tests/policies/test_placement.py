@@ -82,6 +82,23 @@ def test_a_search_is_near_the_best_of_all_placements(
         before = one.placement
 
 
+@pytest.mark.slow
+def test_searches_are_near_the_best_of_all_placements_in_many_cases() -> None:
+    """The figures of docs/residence.md."""
+    rng, reached = np.random.default_rng(1), []
+    for seed in range(60):
+        count, slots = int(rng.integers(2, 4)), int(rng.integers(1, 3))
+        rates = rng.uniform(200, 1600, count).tolist()
+        slos = rng.choice([25, 36, 60], count).tolist()
+        cluster = Cluster(2, memory=Memory(slots * SUPERNET, 1e9), queues=models(*slos), drop="hopeless")
+        search = search_of(cluster, workload(*rates, seed=seed))
+        best = max(Candidate(one, search.simulated(one)).score for one in all_placements(cluster, [slots, slots]))
+        rules: tuple[SearchRule, ...] = ("greedy", "fast_greedy")
+        reached.append([search.search(rule)[0].score[0] / best[0] for rule in rules])
+    assert np.round(np.min(reached, axis=0), 2).tolist() == [0.94, 0.93]
+    assert np.round(np.mean(np.array(reached) == 1, axis=0), 2).tolist() == [0.95, 0.88]
+
+
 @pytest.mark.parametrize("rule", ["greedy", "fast_greedy"])
 def test_memory_for_all_ends_with_all_on_all_workers(rule: SearchRule) -> None:
     cluster = Cluster(2, memory=Memory(2 * SUPERNET, 1e9), queues=models(36, 36))

@@ -110,7 +110,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += planner_issues(spec, plugs.get(("planner",)), cluster, _policies(point, plugs), table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
-    if spec.engine == "compiled" and (only := simpy_only(cluster, planned=spec.planner is not None)):
+    if spec.engine == "compiled" and (only := simpy_only(cluster)):
         issues.append(Issue(("engine",), "the compiled engine can't run this", only, "engine: auto or simpy"))
     return ExperimentParts(source, cluster, table, measure), issues
 

@@ -288,9 +288,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             SpecError: The compiled engine was asked for and can't run this.
         """
         setup, slo_ns = self.setup, self.parts.slo_ns
-        planned = self.spec.planner is not None
-        how = (setup.cluster, setup.table, setup.policies(), self.spec.engine, slo_ns)
-        return choose(queries, *how, planned=planned)
+        return choose(queries, setup.cluster, setup.table, setup.policies(), self.spec.engine, slo_ns)
 
     def decides_by(self) -> tuple[str, str]:
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""

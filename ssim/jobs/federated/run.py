@@ -43,7 +43,7 @@ from ssim.extras import require
 from ssim.files.deployment_file import read_deployment
 from ssim.files.topology_file import tables_of
 from ssim.jobs.federated.parts import FederatedParts, described_own, described_source
-from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
+from ssim.jobs.federated.progress import FederatedProgress, check_complete, diverged_workers, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
@@ -244,6 +244,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             raise
         with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
+        diverged = diverged_workers(report, self.context.initial_state())
         progress.store(folder, report)
         if not self.parts.own:  # what a client has of its own is opened where it runs
             self._write_holdings(folder)
@@ -252,7 +253,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
         if report.spans:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
-        holders = self._models(folder, report)
+        holders = self._models(folder, report, diverged)
         self._personal(folder, report)
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
@@ -362,12 +363,12 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             with whole_file(folder / "personal.pt") as unfinished:
                 torch.save(own, unfinished)
 
-    def _models(self, folder: Path, report: RunReport) -> Row:
-        """Store the models of all servers; of clients that have one each, their mean."""
-        data_roles = self.context.data_roles
-        models = {id_: memory["state"] for id_, memory in report.results.items() if "state" in memory}
+    def _models(self, folder: Path, report: RunReport, diverged: list[str]) -> Row:
+        """Store the models of all servers; of clients that have one each, their mean; without those that diverged."""
+        data_roles, results = self.context.data_roles, report.results
+        models = {id_: results[id_]["state"] for id_ in results if "state" in results[id_] and id_ not in diverged}
         own = {id_: state for id_, state in models.items() if id_.rpartition("/")[0] in data_roles}
-        summary: Row = {"holders": sorted(models)}
+        summary: Row = {"holders": sorted(models), **({"diverged": diverged} if diverged else {})}
         if own:
             first = next(iter(own.values()))
             mean = weighted_sum(((1 / len(own), state) for state in own.values()), first)
