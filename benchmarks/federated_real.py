@@ -94,8 +94,12 @@ class Training:
 
     def real(self) -> Measured:
         """Train on Ray."""
-        engine = RayEngine(actors=len(self.plan), default_timeout_s=600.0, record=True)
-        return measured(engine.run(self.plan, self.run.job.programs(self.run.parts.owners), seed=SEED))
+        engine = RayEngine(actors=len(self.plan), default_timeout_s=600.0, record=True, count_pickled=True)
+        report = engine.run(self.plan, self.run.job.programs(self.run.parts.owners), seed=SEED)
+        first, *others = (report.by_round[number] for number in sorted(report.by_round))
+        if any(of_round != first for of_round in others):
+            raise SystemExit(f"{self.run.name}: rounds differ in bytes: {report.by_round}")
+        return measured(report)
 
     def simulated(self, gmacs_per_s: float, latency_s: float) -> Measured:
         """Train in virtual time, on one machine with the cores of this one."""

@@ -41,6 +41,7 @@ class AsyncAggregator(Aggregator):
 
     steps = Aggregator.steps.replace("distribute", "dispatch").replace("collect", "receive")
 
+    rests: ClassVar[bool] = False  # clients train on while a version ends
     has_participation: ClassVar[bool] = False
 
     buffer: PositiveInt = 4

@@ -19,7 +19,7 @@ import torch
 from federated.partition import Clients, divided, divides_classes
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
-from sim.base.errors import DataError, SpecError, did_you_mean
+from sim.base.errors import DataError, SpecError, SsimError, did_you_mean
 from supernet.calls import logits_of
 from supernet.family import build
 from supernet.statistics import calibrate
@@ -161,7 +161,11 @@ class TrainingContext:
 
     def _open(self, id_: str) -> Splits:
         place = f"the data of {id_}"
-        splits, like = self.own[id_].splits(self.seed), self.splits.validation
+        like = self.splits.validation
+        try:
+            splits = self.own[id_].splits(self.seed)
+        except SsimError as error:
+            raise type(error)(f"{place}, {error.location}", error.problem, error.value, error.hint) from error
         for name in ("train", "test"):
             part: ExampleSet = getattr(splits, name)
             if not len(part):

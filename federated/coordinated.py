@@ -161,6 +161,11 @@ class Coordinator(Parameters, FederatedProgram):
         super().load(io)
         self.memory |= {"bypassed_until": {}, "bypassed_rounds": {}}
 
+    @property
+    def current_round(self) -> int:
+        """The round that the server announced last."""
+        return self.round + 1 if hasattr(self, "round") else 0
+
     async def receive_round(self, io: IO) -> None:
         """Receive the server's announcement of a round.
 

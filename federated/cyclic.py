@@ -60,6 +60,7 @@ class CyclicTrainer(PeerTrainer):
 
     steps = Steps("load", _ROUND, "send_final")
     function_tags: ClassVar[tuple[str, ...]] = ("hand_on",)
+    rests: ClassVar[bool] = False
 
     def load(self, io: IO) -> None:
         """Prepare the first cycle: the first trainer that is present at the start has the model."""

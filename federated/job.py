@@ -101,15 +101,19 @@ class FederatedJob:
         """Return factories of the roles' programs, given their classes."""
         return {role: ProgramFactory(owner, self) for role, owner in owners.items()}
 
-    def checkpoints(self, store: Callable[[bytes], None], resume: bytes | None = None) -> Checkpoints:
-        """Return how an engine stores this training in mid-flight.
+    def checkpoints(self, store: Callable[[bytes], None], resume: bytes | None = None, every: int = 1) -> Checkpoints:
+        """Return how an engine stores this training.
 
         Args:
             store: Called with the training as bytes.
             resume: A stored training to go on with; None to begin.
+            every: In real time: rounds from one time to the next.
         """
-        shared = {"job": self, "context": self.context, "shapes": self.context.subnet_shapes}
-        return Checkpoints(store, resume, shared, {torch.Tensor: reduce_tensor})
+        return Checkpoints(store, resume, self.shared, {torch.Tensor: reduce_tensor}, every=every)
+
+    def shared(self) -> dict[str, Any]:
+        """Return what programs refer to and is not stored with them, by name."""
+        return {"job": self, "context": self.context, "shapes": self.context.subnet_shapes}
 
     def rng(self, purpose: str, id_: str, number: int) -> np.random.Generator:
         """Return a random generator that does not depend on the engine."""
@@ -277,6 +281,7 @@ class FederatedProgram(Program):
     job: FederatedJob
     memory: Memory
     kept: ClassVar[tuple[str, ...]] = ("memory",)
+    rests: ClassVar[bool] = True
 
     def load(self, io: IO) -> None:
         """Begin with an empty memory, or after an absence with that from before."""
@@ -310,6 +315,11 @@ class ModelProgram(FederatedProgram):
         """The number of completed rounds."""
         completed: int = self.memory["round"]
         return completed
+
+    @property
+    def current_round(self) -> int:
+        """The round after the completed ones."""
+        return self.version + 1
 
     def finished(self, io: IO) -> bool:
         """Return whether the last round is completed."""

@@ -300,8 +300,7 @@ class Aggregator(Parameters, ModelProgram):
 
         The shares of the weight of the smallest and the largest subnet are logged: they show which one is starved.
         """
-        loss = float("nan")
-        fields: dict[str, Any] = {}
+        loss, fields = float("nan"), dict[str, Any]()
         if self.mean is None:
             if not self.added:
                 io.log("no updates", round=self.version + 1)
@@ -354,6 +353,7 @@ class IntermediateAggregator(Aggregator):
     steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
     function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "fetch", "upload")
     receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
+    current_round = Trainer.current_round
 
     def load(self, io: IO) -> None:
         """Begin without a model of its own."""

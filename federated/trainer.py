@@ -64,6 +64,11 @@ class Trainer(Parameters, FederatedProgram):
             raise SpecError("momentum", f"not used by {self.optimizer}", f"{self.momentum:g}", "remove it")
 
     @property
+    def current_round(self) -> int:
+        """The round of its task."""
+        return self.task.version + 1 if hasattr(self, "task") else 0
+
+    @property
     def settings(self) -> LocalSettings:
         """Its hyperparameters."""
         is_own = type(self).objective is not Trainer.objective or self.losses != CROSS_ENTROPY

@@ -19,23 +19,72 @@ if TYPE_CHECKING:
 
 @dataclass
 class Checkpoints:
-    """When and where a run is stored. Only virtual time can be stored; other engines refuse it.
+    """When and where a run is stored: in virtual time in mid-flight, in real time after a round (`topology.rests`).
 
     Attributes:
         store: Called with the run as bytes.
         resume: A stored run to go on with; None to begin.
-        shared: What programs refer to and is made anew when a run goes on, by name: it is not stored.
+        shared: Returns what programs refer to and is made anew when a run goes on, by name: it is not stored.
         reducers: How objects of some classes are pickled, as `__reduce__` says it.
-        due: Set to have the run stored at the end of the present instant.
+        due: Set to have the run stored at the end of the present instant, in virtual time.
+        every: In real time: a run may be stored after this many rounds, and their multiples.
+        wanted: Set to have the run stored as it is after this many rounds, in real time; 0 for not.
+        rounds: After how many rounds the run is that is stored, in real time.
         refused: Why the run can't be stored; "" if it can.
     """
 
     store: Callable[[bytes], None]
     resume: bytes | None = None
-    shared: Mapping[str, Any] = field(default_factory=dict)
+    shared: Callable[[], Mapping[str, Any]] = dict
     reducers: Mapping[type[Any], Callable[[Any], Any]] = field(default_factory=dict)
     due: bool = False
+    every: int = 1
+    wanted: int = 0
+    rounds: int = 0
     refused: str = ""
+
+
+def world_of(runtime: WorkerRuntime, shared: Mapping[str, Any]) -> dict[Key, Any]:
+    """Return what belongs to a run and not to the copy of a program, by key.
+
+    Args:
+        runtime: The workers of the run, or of a process.
+        shared: What programs refer to and is made anew when a run goes on, by name.
+    """
+    world: dict[Key, Any] = {("runtime",): runtime, ("plan",): runtime.plan}
+    world |= {("shared", name): value for name, value in shared.items()}
+    for id_, state in runtime.states.items():
+        interpreter = runtime.interpreters[id_]
+        world |= {("worker", id_): state, ("program", id_): interpreter.program, ("io", id_): interpreter.io}
+        for name, mailbox in state.mailboxes.items():
+            world |= {("mailbox", id_, name): mailbox, ("port", id_, name): interpreter.io.port(name)}
+    return world
+
+
+def safepoint(interpreter: Interpreter, state: WorkerState, position: int, known: Mapping[int, Key]) -> Safepoint:
+    """Return a copy of what a program can change.
+
+    Args:
+        interpreter: Runs the program.
+        state: Its worker.
+        position: The step that begins.
+        known: The keys of what is left out, by its `id()`.
+
+    Raises:
+        Exception: It can't be copied; whatever pickle raises.
+    """
+    io = interpreter.io
+    stats = {name: {peer: dict(of) for peer, of in io.port(name).peer_stats.items()} for name in state.mailboxes}
+    content = copied((fields_of(interpreter.program), stats, state.rng_state), known)
+    return Safepoint(position, content, state.now_ns())
+
+
+def put_back(interpreter: Interpreter, state: WorkerState, found: Safepoint, world: Mapping[Key, Any]) -> None:
+    """Put a program back to where it was copied."""
+    fields, stats, state.rng_state = restored(found.state, world)
+    set_fields(interpreter.program, fields)
+    for name, of_peers in stats.items():
+        interpreter.io.port(name).peer_stats.update(of_peers)
 
 
 class Recorder:
@@ -49,29 +98,22 @@ class Recorder:
 
     def __init__(self, runtime: WorkerRuntime, checkpoints: Checkpoints, world: dict[Key, Any]) -> None:
         self._runtime, self._checkpoints = runtime, checkpoints
-        self._world: dict[Key, Any] = {**world, ("runtime",): runtime, ("plan",): runtime.plan}
-        self._world |= {("shared", name): value for name, value in checkpoints.shared.items()}
+        self._world = world | world_of(runtime, checkpoints.shared())
         for id_, state in runtime.states.items():
-            interpreter = runtime.interpreters[id_]
-            self._world |= {("worker", id_): state, ("program", id_): interpreter.program, ("io", id_): interpreter.io}
-            for name, mailbox in state.mailboxes.items():
-                self._world |= {("mailbox", id_, name): mailbox, ("port", id_, name): interpreter.io.port(name)}
             state.tape = Tape()
-            interpreter.on_safepoint = self._mark
+            runtime.interpreters[id_].on_safepoint = self._mark
         self._known = {id(value): key for key, value in self._world.items()}
 
     def _mark(self, interpreter: Interpreter, state: WorkerState, position: int) -> None:
         """Keep the state of a program at a safepoint."""
         if state.tape is None or state.tape.replaying:
             return
-        io = interpreter.io
-        stats = {name: {peer: dict(of) for peer, of in io.port(name).peer_stats.items()} for name in state.mailboxes}
         try:
-            content = copied((fields_of(interpreter.program), stats, state.rng_state), self._known)
+            found = safepoint(interpreter, state, position, self._known)
         except Exception as error:  # noqa: BLE001  (whatever pickling a user's object raises)
             self._refuse(f"the state of {state.worker.id} can't be copied: {error}")
         else:
-            state.tape.mark(Safepoint(position, content, state.now_ns()))
+            state.tape.mark(found)
 
     def _refuse(self, why: str) -> None:
         self._checkpoints.refused = why
@@ -114,10 +156,7 @@ class Recorder:
             if state.tape is None or state.ended not in {"", AWAY} or state.stop is None:
                 continue
             interpreter, tape = self._runtime.interpreters[id_], state.tape
-            fields, stats, state.rng_state = restored(tape.safepoint.state, self._world)
-            set_fields(interpreter.program, fields)
-            for name, of_peers in stats.items():
-                interpreter.io.port(name).peer_stats.update(of_peers)
+            put_back(interpreter, state, tape.safepoint, self._world)
             if state.ended:
                 continue
             tape.rewind()

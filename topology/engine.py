@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from sim.base.errors import SpecError
 from sim.base.parameters import Parameters
+from topology.binding import bind
+from topology.rests import unrestable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,12 +47,12 @@ class Engine(Parameters, ABC):
     """Base of the engines.
 
     Attributes:
-        can_store: Whether a run can be stored in mid-flight.
+        is_real_time: Whether a run can be stored only after a round (`topology.rests`), not in mid-flight.
     """
 
     __slots__ = ()
 
-    can_store: ClassVar[bool] = False
+    is_real_time: ClassVar[bool] = True
 
     def run(
         self,
@@ -75,12 +77,15 @@ class Engine(Parameters, ABC):
 
         Raises:
             TagError: A program does not fit its role.
-            SpecError: The engine can't store a run.
+            SpecError: The run can't be stored.
             SsimError: A program failed, or waited for longer than the engine's default timeout.
         """
-        if checkpoints is not None and not self.can_store:
-            problem, hint = "a run in real time can't be stored in mid-flight", "use SimEngine, or no checkpoints"
-            raise SpecError("checkpoints", problem, type(self).__name__, hint)
+        if checkpoints is not None and self.is_real_time:
+            owners = {role: binding.owner for role, binding in bind(plan.tag, programs).items()}
+            why = unrestable(owners, faults)
+            if why:
+                problem, hint = f"this run can't be stored in real time: {why}", "use SimEngine, or no checkpoints"
+                raise SpecError("checkpoints", problem, type(self).__name__, hint)
         return self.execute(RunSpec(plan, programs, seed, tuple(faults), watch, checkpoints))
 
     @abstractmethod

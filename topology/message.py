@@ -24,6 +24,7 @@ class Message:
         size_bytes: Its size in bytes.
         sent_ns: When it was sent.
         arrived_ns: When it arrived.
+        round: The round of its sender (`Program.current_round`), in real time; None for a message of no round.
     """
 
     sender: str
@@ -33,6 +34,7 @@ class Message:
     size_bytes: int
     sent_ns: int
     arrived_ns: int = -1
+    round: int | None = None
 
 
 def size_of(value: Any) -> int:

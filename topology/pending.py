@@ -24,9 +24,10 @@ class PendingWait:
         future: Set when the wait ends.
         since_ns: When it began.
         has_timeout: Whether the program gave it a timeout of its own.
+        until_ns: When the message arrived that ended it; None if none did.
     """
 
-    __slots__ = ("_cancel", "future", "has_timeout", "mailbox", "since_ns")
+    __slots__ = ("_cancel", "future", "has_timeout", "mailbox", "since_ns", "until_ns")
 
     def __init__(self, mailbox: Mailbox) -> None:
         transport = mailbox.transport
@@ -34,6 +35,7 @@ class PendingWait:
         self.has_timeout = False
         self.future: Future[Any] = transport.future()
         self.since_ns = transport.now_ns
+        self.until_ns: int | None = None
         self._cancel: Callable[[], None] | None = None
 
     def begin(self, timeout_s: float | None) -> None:
@@ -51,7 +53,7 @@ class PendingWait:
         """End: the program goes on."""
         if self in self.mailbox.waits:
             self.mailbox.waits.remove(self)
-            self.mailbox.owner.record_span("wait", self.since_ns, self.mailbox.channel.name)
+            self.mailbox.owner.record_span("wait", self.since_ns, self.mailbox.channel.name, self.until_ns)
         if self._cancel is not None:
             self._cancel()
 

@@ -39,16 +39,27 @@ class Program:
             channels' `verbs` in a topology file assign them.
         receives_first: Those of its function tags on which it must receive before its first send.
         kept: The names of its attributes that survive an absence: a worker that comes back begins anew but for these.
+        rests: Whether nothing of a round (`current_round`) is under way when it ends, so that in real time a run can be
+            stored then.
     """
 
     steps: ClassVar[Steps] = Steps()
     function_tags: ClassVar[tuple[str, ...]] = ()
     receives_first: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[tuple[str, ...]] = ()
+    rests: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         rebind_super(cls)
+
+    @property
+    def current_round(self) -> int | None:
+        """The round, from 1, to which the messages that it sends now belong; None for a program without rounds.
+
+        Of a program that waits for work before it sends, 0 before the first.
+        """
+        return None
 
     def result(self) -> Any:
         """Return the worker's entry in `RunReport.results`."""

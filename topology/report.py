@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 
@@ -15,13 +15,22 @@ class Traffic:
         messages: Messages sent.
         bytes: Bytes sent, as `topology.message.size_of` counts them.
         lost: Messages that never arrived: the channel lost them, or the receiver was not running.
-        pickled: Bytes of those between processes, as they were pickled; counted where spans are recorded.
+        pickled: Bytes of those between processes, as they were pickled, if they are counted.
     """
 
     messages: int = 0
     bytes: int = 0
     lost: int = 0
     pickled: int = field(default=0, repr=False)
+
+    def add(self, other: Traffic) -> None:
+        """Add the traffic of other messages."""
+        for counted in fields(self):
+            setattr(self, counted.name, getattr(self, counted.name) + getattr(other, counted.name))
+
+    def since(self, before: Traffic) -> Traffic:
+        """Return the traffic since it was as given."""
+        return Traffic(*(getattr(self, counted.name) - getattr(before, counted.name) for counted in fields(self)))
 
 
 class LogEntry(NamedTuple):
@@ -72,6 +81,7 @@ class RunReport:
         ended: How the other workers ended, by id: `left`, `died`, or `closed` if all peers had ended.
         end_ns: When the last worker ended, in nanoseconds since the run began.
         traffic: The traffic of each channel, by name.
+        by_round: The same of the messages of each round, in real time.
         log: Events, in order.
         spans: Intervals of workers and messages, if the engine records them.
         recording: Whether more of them are recorded.
@@ -81,9 +91,14 @@ class RunReport:
     ended: dict[str, str] = field(default_factory=dict)
     end_ns: int = 0
     traffic: dict[str, Traffic] = field(default_factory=dict)
+    by_round: dict[int, dict[str, Traffic]] = field(default_factory=dict, repr=False)
     log: list[LogEntry] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     recording: bool = False
+
+    def in_round(self, number: int | None, channel: str) -> Traffic:
+        """Return the traffic of a channel in a round, to be added to; that of messages of no round is not kept."""
+        return Traffic() if number is None else self.by_round.setdefault(number, {}).setdefault(channel, Traffic())
 
     @property
     def end_s(self) -> float:

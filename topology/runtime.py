@@ -43,6 +43,7 @@ class WorkerRuntime:
         default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
         record: Whether spans are recorded.
         own: The ids of the workers of this process; None for all.
+        report: What was recorded before, of a run that goes on.
 
     Attributes:
         plan: The plan of all workers.
@@ -50,6 +51,7 @@ class WorkerRuntime:
         interpreters: Their interpreters, by id.
         running: How many of them have not ended; those that are to come back have not.
         started: Whether they have been started.
+        positions: At which step of its program a worker begins, by id, if not at the first.
     """
 
     def __init__(
@@ -60,12 +62,15 @@ class WorkerRuntime:
         default_timeout_s: float,
         record: bool,
         own: Collection[str] | None = None,
+        report: RunReport | None = None,
     ) -> None:
         self.plan = run.plan
+        self.positions: dict[str, int] = {}
         self.states: dict[str, WorkerState] = {}
         self.started = False
-        traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
-        report = RunReport(traffic=traffic, recording=record)
+        if report is None:
+            report = RunReport(traffic={channel.name: Traffic() for channel in run.plan.tag.channels})
+        report.recording = record
         self._faults = by_worker(run.plan, run.faults)
         self._variants = drawn_variants(run.plan, run.seed)
         self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults, self._variants)
@@ -161,9 +166,9 @@ class WorkerRuntime:
             self._transport.call_at(ns_from_s(fault.die_s), partial(self._stop, state, "died"))
 
     def _start(self, state: WorkerState) -> None:
-        state.stop = self.start_at(state)
+        state.stop = self.start_at(state, self.positions.get(state.worker.id, 0))
 
-    def start_at(self, state: WorkerState, position: int = 0) -> Callable[[], None]:
+    def start_at(self, state: WorkerState, position: int) -> Callable[[], None]:
         """Start a worker at a step of its program; return what stops it."""
         return self._transport.start(self._run(state, position))
 
@@ -283,11 +288,13 @@ class WorkerRuntime:
     def lose(self, message: Message) -> None:
         """Count a message as lost."""
         self._report.traffic[message.channel].lost += 1
+        self._report.in_round(message.round, message.channel).lost += 1
 
-    @property
-    def recording(self) -> bool:
-        """Whether spans are recorded."""
-        return self._report.recording
+    def count_in_round(self, message: Message) -> None:
+        """Count a message that is sent in the round of its sender; a dismissal, None, belongs to no round."""
+        if message.value is not None:
+            message.round = self.interpreters[message.sender].program.current_round
+        self._report.in_round(message.round, message.channel).add(Traffic(1, message.size_bytes))
 
     def count_pickled(self, channel: str, size_bytes: int) -> None:
         """Count the bytes of a message to another process."""

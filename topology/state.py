@@ -158,10 +158,11 @@ class WorkerState:
         now_ns = self.now_ns()
         return factor if from_ns <= now_ns and (until_ns is None or now_ns < until_ns) else 1.0
 
-    def record_span(self, kind: str, start_ns: int, what: str) -> None:
-        """Record a span that ends now."""
+    def record_span(self, kind: str, start_ns: int, what: str, end_ns: int | None = None) -> None:
+        """Record a span that ends now, or has ended."""
         if self.context.report.recording and not self.ended:
-            self.context.report.spans.append(Span(kind, self.worker.id, start_ns, self.transport.now_ns, what))
+            end_ns = self.transport.now_ns if end_ns is None else end_ns
+            self.context.report.spans.append(Span(kind, self.worker.id, start_ns, end_ns, what))
 
 
 class Mailbox:
@@ -267,6 +268,8 @@ class Mailbox:
         """Take in a message that has arrived."""
         for wait in self.waits:
             if wait.offer(message):
+                if wait.future.done:
+                    wait.until_ns = message.arrived_ns
                 return
         if self.inbox is None:
             self.inbox = deque()

@@ -140,8 +140,10 @@ def deploy(file: Path, deployment: Path, address: str | None, *, check: bool) ->
 
     if address is not None and not check:
         raise SpecError("--address", "not used without --check", address, "add --check, or remove it")
+    files: tuple[Path, ...] = ()
     if schema_of(file) == "federated/1":
-        found = read_job(file, (), "federated/1").runs[0].parts.topology
+        run = read_job(file, ("engine=ray",), "federated/1").runs[0]
+        found, files = run.parts.topology, run.needed_files
     else:
         found = read_topology(file)
     _, processes = read_deployment(deployment, found.plan)
@@ -149,7 +151,7 @@ def deploy(file: Path, deployment: Path, address: str | None, *, check: bool) ->
     count = "1 process" if len(processes) == 1 else f"{len(processes)} processes"
     click.echo(f"{_count(len(found.plan), 'worker')} of {found.name} in {count}")
     if check:
-        print_machines(processes, address)
+        print_machines(processes, address, files)
 
 
 @topology.command("import", epilog=example("ssim topology import schema.json --data dataSpec.json -o mine.yaml"))

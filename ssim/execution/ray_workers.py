@@ -14,7 +14,7 @@ import ray
 
 from serving.remote.joining import join
 from sim.base.errors import ServingError, SpecError, SsimError
-from topology.engines.ray_cluster import connect, nodes
+from topology.engines.ray_cluster import address_of, connect, nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -86,6 +86,7 @@ def _connected(cluster: str | None, cores: int) -> Generator[None]:
     if ray.is_initialized():
         yield
         return
+    cluster = address_of(cluster)
     try:
         connect(cluster, cores)
     except (OSError, RuntimeError, ValueError) as error:

@@ -80,15 +80,37 @@ def read_fedscale(devices: Path, availability: Path | None, count: int | None, s
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists, numbers and text; a pickle that would call anything is refused."""
+    """Reads dictionaries, lists, text and numbers, those of NumPy included; a pickle that calls anything is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Refuse.
+        """Return what makes a number of NumPy.
 
         Raises:
-            pickle.UnpicklingError: Always.
+            pickle.UnpicklingError: It is something else.
         """
+        if (module, name) == ("numpy", "dtype"):
+            return _number_type
+        if name == "scalar" and module in {"numpy.core.multiarray", "numpy._core.multiarray"}:
+            return _number_of_numpy
         raise pickle.UnpicklingError(f"it names {module}.{name}; only plain values are read")
+
+
+def _number_type(code: str, *_: Any) -> np.dtype[Any]:
+    """Return a type of numbers, as a pickle calls it.
+
+    Raises:
+        pickle.UnpicklingError: It is another type.
+    """
+    found = np.dtype(code, copy=True)  # whose byte order is set next
+    if found.kind not in "iuf":
+        raise pickle.UnpicklingError(f"it has values of type {code}; only plain values are read")
+    return found
+
+
+def _number_of_numpy(kind: np.dtype[Any], content: bytes) -> float | int:
+    """Return a number, as a pickle calls it."""
+    number: float | int = np.frombuffer(content, kind, 1)[0].item()
+    return number
 
 
 def _entries(path: Path, keys: tuple[str, ...]) -> dict[Any, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,6 +31,10 @@ from topology.engines.local import LocalEngine  # noqa: E402
 from topology.engines.sim import SimEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
 from topology.tag import Select, Tag  # noqa: E402
+
+if TYPE_CHECKING:
+    from topology.report import RunReport
+    from topology.rests import Rest
 
 ROUNDS = 7
 WITH_SERVER = [FedAvg(), Scaffold(), FedDyn(pull=1.0), FedOpt(), FedProx(), FedNova()]
@@ -163,7 +168,53 @@ def test_nor_does_that_of_a_network(name: str) -> None:
     assert sum(checked(name, number, rests=(5,), draw=real) for number in range(10)) >= 5
 
 
-def test_real_time_is_refused() -> None:
-    plan, owners = shipped("classical")
-    with pytest.raises(SpecError, match="a run in real time can't be stored"):
+WITHOUT_CONTROLS = {"distributed", "gossip", "hybrid", "swarm"}
+
+
+@pytest.mark.parametrize("name", ["asynchronous", "cyclic"])
+def test_real_time_is_refused_where_a_round_does_not_end_for_all(name: str) -> None:
+    plan, owners = shipped(name)
+    with pytest.raises(SpecError, match=r"can't be stored in real time: .* has messages under way when a round ends"):
         run(plan, owners, job_of(plan), LocalEngine(), checkpoints=Checkpoints(print))
+
+
+def test_real_time_is_refused_with_injected_faults() -> None:
+    plan, owners = shipped("classical")
+    faults = [InjectedFault("trainer/0", slow=2.0)]
+    with pytest.raises(SpecError, match="can't be stored in real time: faults are injected"):
+        run(plan, owners, job_of(plan), LocalEngine(), checkpoints=Checkpoints(print), faults=faults)
+
+
+def rest_of(content: bytes) -> Rest:
+    rest: Rest = pickle.loads(content)  # noqa: S301 - written here
+    return rest
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"asynchronous", "cyclic"}))
+def test_real_time_goes_on_after_any_round(name: str) -> None:
+    """With what clients keep (control variates), random selections, events and traffic."""
+    plan, owners = shipped(name)
+    job = job_of(plan, rounds=4, algorithm=FedAvg() if name in WITHOUT_CONTROLS else Scaffold())
+
+    def trained(store: Any = None, resume: bytes | None = None) -> RunReport:
+        checkpoints = job.checkpoints(store or (lambda _: None), resume)
+
+        def watch(report: RunReport) -> None:
+            if report.log[-1].kind == "round":
+                checkpoints.wanted = report.log[-1].fields["round"]
+
+        return run(plan, owners, job, LocalEngine(default_timeout_s=30), checkpoints=checkpoints, watch=watch)
+
+    stored: dict[int, bytes] = {}
+    whole = trained(lambda content: stored.setdefault(rest_of(content).rounds, content))
+    assert {1, 2, 3} <= set(stored)
+    for rounds in (1, 3):
+        again = trained(resume=stored[rounds])
+        assert again.by_round == whole.by_round
+        assert again.end_ns > rest_of(stored[rounds]).at_ns
+        events = [sorted((e.worker, e.kind, str(e.fields.get("round"))) for e in one.log) for one in (whole, again)]
+        assert events[0] == events[1]
+        for id_, memory in whole.results.items():
+            assert memory.get("trained") == again.results[id_].get("trained")
+            if "state" in memory:
+                assert far(memory["state"], again.results[id_]["state"]) == 0

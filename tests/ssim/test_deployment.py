@@ -91,7 +91,7 @@ def test_the_cluster_is_compared_and_used(tmp_path: Path) -> None:
     (tmp_path / "sites.yaml").write_text("schema: deployment/1\n" + sites)
     ended = run("topology", "deploy", "federated/digits", "sites.yaml", "--check")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.endswith("the cluster has what each process needs\n")
+    assert ended.stdout.endswith("needs; the toolkit and your files are the same there\n")
     terms = ("train", "federated/digits", "--set", "rounds=2")
     ended = run(*terms, "--engine", "ray", "--deployment", "sites.yaml")
     assert ended.returncode == 0, ended.stderr

@@ -17,24 +17,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_bytes_of_a_round_are_told_when_they_are_known(tmp_path: Path) -> None:
-    """Of workers in other processes only the sum over all rounds is: it stands in the last one, and is drawn."""
+def test_bytes_that_are_known_by_their_round_are_summed_up(tmp_path: Path) -> None:
+    """Of workers in other processes the messages of a round are known, not what was sent until its end."""
     entries = [
         LogEntry(number * 10**9, "server/0", "round", {"round": number, "accuracy": {"net:a": 50.0 + number}})
         for number in (1, 2, 3)
     ]
-    progress, total = FederatedProgress(), {"param": Traffic(messages=9, bytes=600, lost=1)}
+    by_round = {
+        1: {"param": Traffic(4, 200), "global": Traffic(1, 7)},
+        3: {"param": Traffic(2, 90, lost=1)},  # nobody answered in the second
+        4: {"param": Traffic(9, 999)},  # of a round that was not completed
+    }
+    progress = FederatedProgress()
     for entry in entries:
         assert progress.add_round(entry, None)["bytes"] is None
-    progress.add_total(total)
-    progress.store(tmp_path, RunReport(traffic=total, log=entries))
-    assert read_parquet(tmp_path / "rounds.parquet").column("bytes").to_pylist() == [None, None, 600]
-    (sent,) = read_parquet(tmp_path / "traffic.parquet").to_pylist()
-    assert sent == {"round": 3, "worker": "server/0", "time_s": 3.0, "channel": "param", "messages": 9} | {
-        "bytes": 600,
-        "lost": 1,
-    }
-    curves = _curves(tmp_path, 7)
-    assert curves["accuracy"].tolist() == [51.0, 52.0, 53.0]
-    assert curves["bytes"].dropna().tolist() == [600]
-    assert _traffic(tmp_path, "run", 7)["bytes"].tolist() == [200]
+    progress.add_traffic(by_round, ["param", "global"])
+    progress.store(tmp_path, RunReport(log=entries))
+    assert read_parquet(tmp_path / "rounds.parquet").column("bytes").to_pylist() == [207, 207, 297]
+    sent = read_parquet(tmp_path / "traffic.parquet").to_pylist()
+    assert [(row["round"], row["channel"], row["messages"], row["bytes"], row["lost"]) for row in sent] == [
+        (1, "param", 4, 200, 0),
+        (1, "global", 1, 7, 0),
+        (2, "param", 4, 200, 0),
+        (2, "global", 1, 7, 0),
+        (3, "param", 6, 290, 1),
+        (3, "global", 1, 7, 0),
+    ]
+    assert _curves(tmp_path, 7)["bytes"].tolist() == [207, 207, 297]
+    assert _traffic(tmp_path, "run", 7).set_index("channel")["bytes"].to_dict() == {"param": 290 / 3, "global": 7 / 3}

@@ -6,6 +6,7 @@ import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -49,6 +50,20 @@ def test_devices_keep_their_ratios(tmp_path: Path) -> None:
         assert 100 / frame["speed"][str(id_)] == pytest.approx(device["computation"])
         assert frame["up_mbps"][str(id_)] == frame["down_mbps"][str(id_)]
         assert frame["up_mbps"][str(id_)] == pytest.approx(device["communication"] * 1024 / 1e6, rel=1e-5)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    """A trace that was made with NumPy may hold its numbers."""
+    read(tmp_path)
+    plain = (tmp_path / "clients.csv").read_text()
+    devices = {
+        np.int64(id_): {name: np.float64(value) for name, value in device.items()} for id_, device in DEVICES.items()
+    }
+    assert read(tmp_path, devices=devices).returncode == 0
+    assert (tmp_path / "clients.csv").read_text() == plain
+    ended = read(tmp_path, devices={1: {"computation": np.str_("5"), "communication": 1}})
+    assert ended.returncode == 2
+    assert "can't be read" in ended.stderr
 
 
 def test_sessions_are_when_fedscale_takes_a_client_for_active(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_letters_that_overtake_each_other_are_put_in_order() -> None:
             self.got.append(message)
 
     async def deliver_all(actor: RuntimeActor) -> None:
-        await actor.meet(RunSettings(None, [], 1.0, record=False), [None, None], [0, 1])  # type: ignore[arg-type]  # not run
+        await actor.meet(RunSettings(None, [], 1.0, record=False, count_pickled=False), [None, None], [0, 1])  # type: ignore[arg-type]  # not run
         for sender, restarts, own_restarts, number, letters in (
             (1, 1, 0, 2, [5]),
             (0, 0, 0, 0, [6]),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.base.cores import usable_cores
 from sim.base.parameters import Positive, PositiveInt  # noqa: TC001 - fields are checked by their annotations
+from sim.base.units import NS_PER_S
 from topology.engine import Engine
 from topology.engines.realtime import RealTimeTransport
+from topology.rests import LocalKeeper, read_rest
 from topology.runtime import WorkerRuntime
 
 if TYPE_CHECKING:
@@ -36,9 +38,15 @@ class LocalEngine(Engine):
         """Run it; return the report."""
 
         async def main() -> RunReport:
-            transport = RealTimeTransport(time.monotonic, time.monotonic(), self.jobs or usable_cores())
-            timeout_s = self.default_timeout_s
-            runtime = WorkerRuntime(run, transport, default_timeout_s=timeout_s, record=self.record)
+            rest = read_rest(run.checkpoints)
+            start = time.monotonic() - (0.0 if rest is None else rest.at_ns / NS_PER_S)
+            transport = RealTimeTransport(time.monotonic, start, self.jobs or usable_cores())
+            report = None if rest is None else rest.report(channel.name for channel in run.plan.tag.channels)
+            terms: Any = {"default_timeout_s": self.default_timeout_s, "record": self.record, "report": report}
+            runtime = WorkerRuntime(run, transport, **terms)
+            if run.checkpoints is not None:
+                keeper = LocalKeeper(runtime, run.checkpoints)
+                runtime.positions = {} if rest is None else keeper.restore(rest)
             await transport.perform(runtime)
             return runtime.report()
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path  # noqa: TC003 - fields are checked by their annotations
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorError
+from ray.exceptions import RayError
 
 from sim.base.errors import SpecError, SsimError
 from sim.base.parameters import Positive, PositiveInt  # noqa: TC001 - fields are checked by their annotations
 from topology.binding import bind
 from topology.engine import Engine, RunSpec
-from topology.engines.ray_actor import RunSettings, RuntimeActor, versions
-from topology.engines.ray_cluster import cluster, lacking, nodes, options_of
+from topology.engines.ray_actor import RunSettings, RuntimeActor, facts
+from topology.engines.ray_cluster import ClusterHead, cluster, crash_reporter, lacking, nodes, options_of
 from topology.engines.ray_watch import ActorWatch
 from topology.sites import DeploymentSite, PlannedProcess, processes_at, spread
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S = 180.0
 """How long actors may take to start, in seconds."""
+_CRASH = "ssim: ray: the cluster went away, and Ray ended this process; see `ray status`"
 _RESTARTS = 3
 """How often Ray restarts the actor of a process that is lost."""
 
@@ -45,6 +47,9 @@ class RayEngine(Engine):
         record: Whether the report holds spans.
         address: The cluster; None for that of RAY_ADDRESS, or else one that is started here.
         sites: Where the workers run; without any, they are spread over the cluster.
+        files: What programs read or import from this machine's files, and find at the same place on all machines.
+        count_pickled: Whether the report holds the bytes of messages between processes as they are pickled; for that
+            they are pickled twice.
     """
 
     actors: PositiveInt | None = None
@@ -52,6 +57,8 @@ class RayEngine(Engine):
     record: bool = False
     address: str | None = None
     sites: tuple[DeploymentSite, ...] = ()
+    files: tuple[Path, ...] = ()
+    count_pickled: bool = False
 
     def __post_init__(self) -> None:
         Engine.__post_init__(self)
@@ -69,18 +76,30 @@ class RayEngine(Engine):
         bindings = bind(run.plan.tag, run.programs)  # errors are reported here rather than in an actor
         if self.sites:
             processes_at(run.plan, self.sites)
-        with cluster(self.address, self.actors):
+        with cluster(self.address, self.actors) as head, crash_reporter(_CRASH):
             processes = self.processes(run.plan)
-            spec = replace(run, programs=dict(run.programs), watch=None)
-            settings = ray.put(RunSettings(spec, processes, self.default_timeout_s, self.record))
-            handles = _started(processes, settings)
+            plain = None if run.checkpoints is None else replace(run.checkpoints, store=_nowhere, resume=None)
+            spec = replace(run, programs=dict(run.programs), watch=None, checkpoints=plain)
+            handles = started(processes, self.files)
+            terms = (self.default_timeout_s, self.record, self.count_pickled)
+            settings = ray.put(RunSettings(spec, processes, *terms))
             reactive = {role for role, binding in bindings.items() if binding.idle_channels}
-            watch = ActorWatch(run.plan, settings, processes, handles, reactive, run.watch)
+            watch = ActorWatch(
+                run.plan,
+                settings,
+                processes,
+                handles,
+                reactive,
+                run.watch,
+                self.files,
+                ClusterHead(head),
+                run.checkpoints,
+                record=self.record,
+            )
             try:
                 report = watch.outcome()
             finally:
-                for handle in handles:
-                    ray.kill(handle)
+                end(handles)
         results = report.results
         report.results = {worker.id: results[worker.id] for worker in run.plan.workers if worker.id in results}
         return report
@@ -93,12 +112,20 @@ class RayEngine(Engine):
         return spread(plan, plan.workers, max(1, self.actors or int(cores)))
 
 
-def _started(processes: Sequence[PlannedProcess], settings: Any) -> list[Any]:
+def _nowhere(run: bytes) -> None:
+    """Stand for where a run is stored, in other processes."""
+
+
+def started(processes: Sequence[PlannedProcess], files: Sequence[Path]) -> list[Any]:
     """Start the actors; return their handles when all are running.
+
+    Args:
+        processes: A process for each.
+        files: What must be the same on all machines, beyond the toolkit.
 
     Raises:
         SpecError: The cluster lacks what they need.
-        SsimError: They do not start, or find another version of the toolkit.
+        SsimError: They do not start, or find another version of something.
     """
     there = nodes()
     missing = lacking(processes, there)
@@ -110,18 +137,43 @@ def _started(processes: Sequence[PlannedProcess], settings: Any) -> list[Any]:
         for number, process in enumerate(processes)
     ]
     try:
-        found = ray.get(
-            [handle.meet.remote(settings, handles, [0] * len(handles)) for handle in handles], timeout=_START_TIMEOUT_S
-        )
-    except (GetTimeoutError, RayActorError, ActorUnschedulableError) as error:
-        for handle in handles:
-            ray.kill(handle)
-        hint = "other runs may use what they need: see `ray status`"
-        raise SsimError("ray", "the actors do not start", str(error).partition("\n")[0], hint) from error
-    for process, there_ in zip(processes, found, strict=True):
-        if there_ != versions():
-            for handle in handles:
-                ray.kill(handle)
-            place = "ray" if process.site is None else f"ray, site {process.site.name}"
-            raise SsimError(place, "another version runs there", there_, f"here it is {versions()}")
+        found = ray.get([handle.facts.remote(files) for handle in handles], timeout=_START_TIMEOUT_S)
+        check_same(processes, found, facts(files))
+    except RayError as error:
+        end(handles)
+        raise SsimError("ray", "the actors do not start", *_cause(error)) from error
+    except BaseException:
+        end(handles)
+        raise
     return handles
+
+
+def _cause(error: Exception) -> tuple[str, str]:
+    """Return why actors do not start, and a hint."""
+    lines = str(error).strip().splitlines()
+    if lines and lines[-1].startswith(("ModuleNotFoundError: ", "AttributeError: ")):
+        return lines[-1], "the same toolkit must be installed on all machines"
+    return lines[0] if lines else type(error).__name__, "other runs may use what they need: see `ray status`"
+
+
+def check_same(
+    processes: Sequence[PlannedProcess], found: Sequence[tuple[str, dict[str, str]]], here: dict[str, str]
+) -> None:
+    """Pass if all processes find what is here.
+
+    Raises:
+        SsimError: One does not.
+    """
+    for process, (machine, there) in zip(processes, found, strict=True):
+        for name in (name for name in here if here[name] != there[name]):
+            place = f"ray, {machine}" if process.site is None else f"ray, site {process.site.name}, {machine}"
+            hint = "install the same on all machines, and start Ray there again"
+            if there[name] == "missing":
+                raise SsimError(place, "not found there", name, hint)
+            raise SsimError(place, f"{name} differs", there[name], f"here {here[name]}; {hint}")
+
+
+def end(handles: Sequence[Any]) -> None:
+    """End actors."""
+    for handle in handles:
+        ray.kill(handle)

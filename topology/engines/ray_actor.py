@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import pickle
 import platform
+import socket
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from topology.engines.realtime import RealTimeTransport
 from topology.report import RunReport
+from topology.rests import RoundKeeper
 from topology.runtime import WorkerRuntime
 
 if TYPE_CHECKING:
@@ -19,9 +23,12 @@ if TYPE_CHECKING:
     from topology.engine import RunSpec
     from topology.message import Message
     from topology.plan import Worker
+    from topology.rests import Rest, RestedWorker
     from topology.sites import PlannedProcess
 
 _DISTRIBUTION = "superserve-sim"
+_PACKAGES = ("sim", "supernet", "topology", "federated")
+"""The packages of the toolkit whose code runs in actors."""
 _LATER_S = 0.2
 """How long a report may be older than what has happened, in seconds."""
 
@@ -58,6 +65,22 @@ class ActorBatch(NamedTuple):
     items: list[Message | Move]
 
 
+class RestedActor(NamedTuple):
+    """The workers of an actor after a number of rounds.
+
+    Attributes:
+        rounds: The number.
+        workers: The workers by id; none if they can't be kept, or all have ended.
+        refused: Why they can't be kept, or "".
+        news: What was recorded.
+    """
+
+    rounds: int
+    workers: dict[str, RestedWorker]
+    refused: str
+    news: RunReport
+
+
 class RunSettings(NamedTuple):
     """What all actors of a run know.
 
@@ -66,21 +89,40 @@ class RunSettings(NamedTuple):
         processes: The workers of each actor.
         default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
         record: Whether the report holds spans.
+        count_pickled: Whether messages to other processes are counted as they are pickled.
     """
 
     run: RunSpec
     processes: list[PlannedProcess]
     default_timeout_s: float
     record: bool
+    count_pickled: bool
 
 
-def versions() -> str:
-    """Return the versions of the toolkit and of Python on this machine."""
+def facts(files: Sequence[Path]) -> dict[str, str]:
+    """Return what must be the same on all machines: versions, the toolkit's code, and a user's own files.
+
+    Args:
+        files: The files; one that is not there is "missing".
+    """
+    root = Path(__file__).resolve().parents[2]
+    code = hashlib.sha256()
+    for path in sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py")):
+        code.update(path.read_bytes())
+    found = {_DISTRIBUTION: f"{_version(_DISTRIBUTION)}, code {code.hexdigest()[:8]}"}
+    found |= {"Python": platform.python_version()} | {name: _version(name) for name in ("torch", "numpy")}
+    for path in files:
+        hashed = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
+        found[str(path)] = hashed
+    return found
+
+
+def _version(distribution: str) -> str:
+    """Return the version of a distribution on this machine, whatever it was built for."""
     try:
-        own = version(_DISTRIBUTION)
+        return version(distribution).partition("+")[0]
     except PackageNotFoundError:
-        own = "unknown"
-    return f"{_DISTRIBUTION} {own}, Python {platform.python_version()}"
+        return "missing"
 
 
 class _ActorTransport(RealTimeTransport):
@@ -92,11 +134,12 @@ class _ActorTransport(RealTimeTransport):
 
     def send(self, message: Message) -> None:
         """Deliver a message to its receiver's actor."""
+        self.runtime.count_in_round(message)
         number = self._actor.number_of(message.receiver)
         if number == self._actor.number:
             self.runtime.deliver(message)
         else:
-            if self.runtime.recording:
+            if self._actor.counts_pickled:
                 self.runtime.count_pickled(message.channel, len(pickle.dumps(message.value, pickle.HIGHEST_PROTOCOL)))
             self._actor.post(number, message)
 
@@ -122,26 +165,44 @@ class RuntimeActor:
         self.handles: list[Any] = []
         self._restarts: list[int] = []
         self._runtime: WorkerRuntime | None = None
+        self._keeper: RoundKeeper | None = None
         self._begun = asyncio.Event()
         self._outbox: dict[int, list[Message | Move]] = {}
         self._sent: dict[int, int] = {}
         self._early: dict[tuple[int, int, int], ActorBatch] = {}
         self._next: dict[int, int] = {}
 
+    @property
+    def counts_pickled(self) -> bool:
+        """Whether messages to other actors are counted as they are pickled."""
+        return self._settings.count_pickled
+
     def number_of(self, worker: str) -> int:
         """Return the number of the actor of a worker."""
         return self._numbers[worker]
 
-    async def meet(self, settings: RunSettings, handles: Sequence[Any], restarts: Sequence[int]) -> str:
-        """Take what all know, all handles, and how many times each actor was restarted; return the versions here."""
+    async def facts(self, files: Sequence[Path]) -> tuple[str, dict[str, str]]:
+        """Return the name of this machine, and what must be the same on all of them (`facts`)."""
+        return socket.gethostname(), facts(files)
+
+    async def clock(self) -> float:
+        """Return what the clock of this machine shows, in seconds."""
+        return time.time()
+
+    async def meet(self, settings: RunSettings, handles: Sequence[Any], restarts: Sequence[int]) -> None:
+        """Take what all know, all handles, and how many times each actor was restarted."""
         self._settings = settings
         self._numbers = {id_: n for n, process in enumerate(settings.processes) for id_ in process.workers}
         self.handles, self._restarts = list(handles), list(restarts)
-        return versions()
 
-    async def run(self, start: float) -> None:
-        """Run the workers until all have ended."""
-        await self._run(start, self._settings.processes[self.number].workers, None)
+    async def run(self, start: float, rest: Rest | None) -> None:
+        """Run the workers until all have ended.
+
+        Args:
+            start: When the run began.
+            rest: The run that is to go on, with the workers of this actor; None for a new one.
+        """
+        await self._run(start, self._settings.processes[self.number].workers, None, rest)
 
     async def run_again(self, start: float, own: Collection[str], known: Mapping[str, str]) -> None:
         """Run some of the workers, anew in mid-run, until all have ended.
@@ -151,9 +212,11 @@ class RuntimeActor:
             own: Their ids.
             known: What became of the others, by id, as `lost` returns it.
         """
-        await self._run(start, own, known)
+        await self._run(start, own, known, None)
 
-    async def _run(self, start: float, own: Collection[str], known: Mapping[str, str] | None) -> None:
+    async def _run(
+        self, start: float, own: Collection[str], known: Mapping[str, str] | None, rest: Rest | None
+    ) -> None:
         transport = _ActorTransport(self, start)
         settings = self._settings
         runtime = transport.runtime = self._runtime = WorkerRuntime(
@@ -163,6 +226,9 @@ class RuntimeActor:
             record=settings.record,
             own=set(own),
         )
+        if settings.run.checkpoints is not None:
+            self._keeper = RoundKeeper(runtime, settings.run.checkpoints)
+            runtime.positions = {} if rest is None else self._keeper.restore(rest)
         try:
             task = asyncio.ensure_future(transport.perform(runtime, known))
             await asyncio.sleep(0)  # the workers have started: they take what arrived before
@@ -242,27 +308,52 @@ class RuntimeActor:
         self._deliver_batches()
         return runtime.presence()
 
-    async def report(self, entries: int, spans: int, *, with_results: bool) -> RunReport:
+    async def rest(self, entries: int, spans: int, rounds: int) -> RestedActor:
+        """Return the workers after a number of rounds, when they have completed them; other arguments as of `report`.
+
+        Args:
+            entries: How many entries of the log are known.
+            spans: How many spans are known.
+            rounds: The number.
+        """
+        await self._begun.wait()
+        keeper, runtime, found = self._keeper, self._runtime, None
+        while keeper is not None and runtime is not None and not keeper.refused and runtime.running:
+            found = keeper.after(rounds)
+            if found is not None:
+                break
+            await asyncio.sleep(_LATER_S)
+        return RestedActor(rounds, found or {}, "" if keeper is None else keeper.refused, self._news(entries, spans))
+
+    async def report(self, entries: int, spans: int, *, recording: bool, with_results: bool) -> RunReport:
         """Return what was recorded here since the last report.
 
         Args:
             entries: How many entries of the log are known.
             spans: How many spans are known.
+            recording: Whether more spans are wanted.
             with_results: Whether results are wanted: models are large.
         """
+        if self._runtime is not None:
+            self._runtime.report().recording &= recording
+        if not with_results:
+            await asyncio.sleep(_LATER_S)
+        return self._news(entries, spans, with_results=with_results)
+
+    def _news(self, entries: int, spans: int, *, with_results: bool = False) -> RunReport:
         if self._runtime is None:
             return RunReport()
         own = self._runtime.report()
-        if not with_results:
-            await asyncio.sleep(_LATER_S)
+        by_round, own.by_round = own.by_round, {}
         return RunReport(
-            own.results if with_results else {},
-            own.ended,
-            own.end_ns,
-            own.traffic,
-            own.log[entries:],
-            own.spans[spans:],
-            own.recording,
+            results=own.results if with_results else {},
+            ended=own.ended,
+            end_ns=own.end_ns,
+            traffic=own.traffic,
+            by_round=by_round,
+            log=own.log[entries:],
+            spans=own.spans[spans:],
+            recording=own.recording,
         )
 
 

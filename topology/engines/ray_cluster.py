@@ -6,6 +6,9 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import current_thread, main_thread
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sim.base.errors import SsimError
+from sim.base.errors import SpecError, SsimError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 10.0
 """How long the head of a cluster may take to answer, in seconds."""
+_CRASH_REPORTER = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
+_CHECK_S = 3.0
+"""The time between two looks whether the head of a cluster answers, in seconds."""
+_ABSENCE_S = 30.0
+"""How long it may not answer, in seconds."""
+_ADDRESSES = "host:port, ray://host:port or auto, by --address or RAY_ADDRESS"
+_SETTINGS = b"\x04"
+"""The type of the frame with which both sides of HTTP/2, and so of gRPC, begin (RFC 9113, sections 3.4 and 6.5)."""
+_FRAME_HEADER = 9
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
 _RAY_NAMES = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}
 
 
@@ -119,24 +132,29 @@ def options_of(process: PlannedProcess, number: int, there: Sequence[ClusterNode
 
 
 @contextmanager
-def cluster(address: str | None, actors: int | None) -> Generator[None]:
+def cluster(address: str | None, actors: int | None) -> Generator[str]:
     """Provide a cluster: the connected one, that of an address, or one that is started here and ends with the context.
 
+    Yields:
+        The address of its head.
+
     Raises:
+        SpecError: The address is not one of a cluster.
         SsimError: There is none at the address, or none can be started.
     """
     if ray.is_initialized():
-        yield
+        yield ray.get_runtime_context().gcs_address
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address_of(address)
     try:
         connect(address, actors)
     except (OSError, RuntimeError, ValueError) as error:
         what = "no cluster answers" if address else "a local cluster cannot be started"
-        hint = "host:port, ray://host:port or auto, by --address or RAY_ADDRESS; see `ray status` there"
-        raise SsimError(f"ray, {address}" if address else "ray", what, str(error), hint if address else "") from error
+        hint = f"{_ADDRESSES}; see `ray status` there" if address else ""
+        raise SsimError(f"ray, {address}" if address else "ray", what, str(error), hint) from error
+    is_client = address is not None and address.startswith("ray://")
     try:
-        yield
+        yield str(address) if is_client else ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
 
@@ -151,7 +169,7 @@ def connect(address: str | None, cores: int | None) -> None:
     Raises:
         OSError: Nobody answers there.
         RuntimeError: The cluster can't be used, such as for another version of Ray, or does not start in time.
-        ValueError: The address is none.
+        ValueError: Ray does not take the address.
     """
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -171,12 +189,83 @@ def connect(address: str | None, cores: int | None) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
-def reach(address: str) -> None:
-    """Pass if somebody listens at a host and port; `auto` says neither, and Ray looks for it by itself.
+class ClusterHead:
+    """The head of a cluster, which is asked now and then: a minute without it, and Ray ends this process.
+
+    Args:
+        address: Its address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._asked = self._answered = time.monotonic()
+
+    def check(self) -> None:
+        """Pass if it has answered within the last half minute; it may be restarted meanwhile.
+
+        Raises:
+            SsimError: It has not.
+        """
+        now = time.monotonic()
+        if now < self._asked + _CHECK_S:
+            return
+        self._asked = now
+        try:
+            reach(self._address)
+            self._answered = now
+        except OSError as error:
+            if now > self._answered + _ABSENCE_S:
+                place, hint = f"ray, {self._address}", "see `ray status` there"
+                raise SsimError(place, "the cluster went away", str(error), hint) from error
+
+
+@contextmanager
+def crash_reporter(message: str) -> Generator[None]:
+    """Report it if Ray ends this process: without the object store of this machine, it does not raise."""
+    command = [sys.executable, "-I", "-S", "-c", _CRASH_REPORTER, message]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as witness:  # noqa: S603 - our own words
+        try:
+            yield
+        finally:
+            witness.communicate(b"ended by itself")
+
+
+def address_of(given: str | None) -> str | None:
+    """Return the address of the cluster that is given, or named by RAY_ADDRESS; None for one that is started here.
 
     Raises:
-        OSError: Nobody does.
+        SpecError: It is not the address of a cluster.
+    """
+    address = given or os.environ.get("RAY_ADDRESS")
+    if not address:
+        return None
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    is_pair = host and "/" not in host and port.isdecimal() and 0 < int(port) < 2**16
+    if address not in {"auto", "local"} and not is_pair:
+        raise SpecError("ray", "not the address of a cluster", repr(address), _ADDRESSES)
+    return address
+
+
+def reach(address: str) -> None:
+    """Pass if a gRPC server listens at a host and port; `auto` says neither, and Ray looks for it by itself.
+
+    Left to itself, Ray waits for minutes for an answer of any other server.
+
+    Raises:
+        OSError: None does.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    if not port.isdecimal():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        connection.sendall(_PREFACE)
+        answer = b""
+        while len(answer) < _FRAME_HEADER:
+            received = connection.recv(_FRAME_HEADER - len(answer))
+            if not received:
+                break
+            answer += received
+    if answer[3:4] != _SETTINGS:
+        raise OSError("another server than Ray's is there")

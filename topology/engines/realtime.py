@@ -141,6 +141,7 @@ class RealTimeTransport:
 
     def send(self, message: Message) -> None:
         """Deliver a message at once."""
+        self.runtime.count_in_round(message)
         self.runtime.deliver(message)
 
     def notify_left(self, worker: Worker, *, returns: bool) -> None:

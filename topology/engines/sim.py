@@ -68,7 +68,7 @@ class SimEngine(Engine):
         record: Whether the report holds spans.
     """
 
-    can_store: ClassVar[bool] = True
+    is_real_time: ClassVar[bool] = False
 
     default_timeout_s: Positive = _DAY_S
     record: bool = False

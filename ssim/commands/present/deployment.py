@@ -13,6 +13,7 @@ from topology.pending import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from topology.sites import DeploymentSite, PlannedProcess
 
@@ -40,22 +41,30 @@ def _amount(name: str, amount: float) -> str:
     return f"{amount / 1e9:g} GB" if name == "memory" else f"{amount:g} {name}"
 
 
-def print_machines(processes: Sequence[PlannedProcess], address: str | None) -> None:
-    """Print on which machines of a Ray cluster each site may be.
+def print_machines(processes: Sequence[PlannedProcess], address: str | None, files: Sequence[Path]) -> None:
+    """Print on which machines of a Ray cluster each site may be, after starting the processes there for a moment.
+
+    Args:
+        processes: The processes.
+        address: The address of the cluster; None for that of RAY_ADDRESS, or this machine.
+        files: What must be the same on all machines, beyond the toolkit.
 
     Raises:
-        SsimError: The cluster does not answer.
+        SsimError: The cluster does not answer, or something differs there.
         SpecError: It lacks something; lists all.
     """
     require("ray")
+    from topology.engines.ray import end, started
     from topology.engines.ray_cluster import cluster, lacking, nodes
 
     with cluster(address, None):
         there = nodes()
+        missing = lacking(processes, there)
+        if not missing:
+            end(started(processes, files))
     for site in {process.site.name: process.site for process in processes if process.site is not None}.values():
         fitting = [node.names[0] for node in there if node.fits(site)]
         click.echo(f"{site.name}: {', '.join(fitting) or 'no machine'}")
-    missing = lacking(processes, there)
     if missing:
         raise SpecError("deployment", "the cluster lacks what it needs", "; ".join(missing), "see `ray status` there")
-    click.echo("the cluster has what each process needs")
+    click.echo("the cluster has what each process needs; the toolkit and your files are the same there")

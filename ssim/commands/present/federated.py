@@ -38,10 +38,10 @@ def watching(screen: Console) -> Generator[Watch]:
     told: set[str] = set()
 
     def watch(run: Any, row: Any) -> None:
-        if run.spec.engine != "sim" and run.spec.checkpoint is not None and run.id not in told:
+        if run.why_not_stored and run.spec.checkpoint is not None and run.id not in told:
             told.add(run.id)
-            text = f"{run}: engine {run.spec.engine} can't store checkpoints; if interrupted, the training begins anew"
-            click.echo(text, err=True)
+            why = run.why_not_stored
+            click.echo(f"{run}: no checkpoints ({why}); if interrupted, the training begins anew", err=True)
         done, worker, rounds = row["round"], row["worker"], run.spec.rounds
         if not row["accuracy"] or (done % max(1, rounds // _LINES) and done != rounds):
             return
@@ -110,7 +110,7 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
                 f"; {lost} of {summary['rounds']} rounds had no other and left the model unchanged" if lost else ""
             )
             click.echo(f"updates were refused, the first in {summary['first_refused']}{unchanged}")
-        if refused and runs[0].spec.engine == "sim":
+        if refused and not runs[0].why_not_stored:
             click.echo(f"no checkpoints could be stored: {refused}")
         for run in runs if figures else ():
             folder = store.folder / run.id

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,7 +12,7 @@ from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError,
 
 from sim.base.errors import SsimError
 from ssim.execution.backends.local import RESUMES
-from topology.engines.ray_cluster import connect, reach
+from topology.engines.ray_cluster import address_of, connect, crash_reporter, reach
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,9 +20,6 @@ if TYPE_CHECKING:
 
 _MISSES = 3
 """How often in a row a cluster may not be reached before it is given up."""
-
-
-_CRASH_REPORTER = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
 
 
 class RayMachines:
@@ -81,10 +75,11 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[RayMachin
     """Give the machines of a cluster; without an address, of one that is started here and ends with the context.
 
     Raises:
+        SpecError: The address is not one of a cluster.
         SsimError: There is no cluster, or it went away.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    with _crash_reporter(f"ssim: {where}: Ray ended this process, as it does when its cluster goes away; {RESUMES}"):
+    address = address_of(address)
+    with crash_reporter(f"ssim: {where}: Ray ended this process, as it does when its cluster goes away; {RESUMES}"):
         yield from _joined(address, jobs, where)
 
 
@@ -97,17 +92,6 @@ def _joined(address: str | None, jobs: int, where: str) -> Generator[RayMachines
         raise SsimError(where, "the Ray cluster went away", str(error), RESUMES) from error
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _crash_reporter(message: str) -> Generator[None]:
-    """Report it if Ray ends this process: without the object store of this machine, it does not raise."""
-    command = [sys.executable, "-I", "-S", "-c", _CRASH_REPORTER, message]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as witness:  # noqa: S603 - our own words
-        try:
-            yield
-        finally:
-            witness.communicate(b"ended by itself")
 
 
 def _start(address: str | None, jobs: int) -> None:

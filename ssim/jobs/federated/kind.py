@@ -133,9 +133,8 @@ def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found
         found.owners = _told(found, lambda: programs_of(path, topology, found.file, here_too))
         unused = unused_keys(topology, description, plugs.get(("partition",)), found.owners)
         if plugs.get(("data",)) is not None:
-            found.own, wrong = own_sources(
-                topology, description, plugs["data",], plugs.get(("partition",)), point.folder
-            )
+            split, is_here = plugs.get(("partition",)), point.content.get("engine") != "ray"
+            found.own, wrong = own_sources(topology, description, plugs["data",], split, point.folder, is_here=is_here)
             unused += wrong
         found.lines += [found.file.line(issue) for issue in unused]
     return found, []

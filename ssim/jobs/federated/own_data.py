@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def own_sources(
-    topology: Topology, description: Mapping[str, Any], source: Any, partition: Any, folder: Path
+    topology: Topology, description: Mapping[str, Any], source: Any, partition: Any, folder: Path, *, is_here: bool
 ) -> tuple[dict[str, Source], list[Issue]]:
     """Return the data source of each client that has data of its own, by the id of the dataset; and what is wrong.
 
@@ -30,6 +30,7 @@ def own_sources(
         source: The source of `data`, of which `ref` replaces the path.
         partition: Of the examples among clients without data of their own.
         folder: Where files and modules are looked for.
+        is_here: Whether all files must be on this machine; otherwise those of a client may be where its worker runs.
     """
     datasets = [worker.dataset for worker in topology.plan.workers if worker.dataset is not None]
     own: dict[str, Source] = {}
@@ -44,14 +45,14 @@ def own_sources(
             problem = f"not used with partition {type(partition).__name__}, which deals out `data`"
             issues.append(Issue(place, problem, repr(data.ref), "remove ref, or partition"))
         else:
-            found, wrong = _source(data.ref, source, folder)
+            found, wrong = _source(data.ref, source, folder, is_here=is_here)
             issues += [replace(issue, place=place) for issue in wrong]
             if found is not None:
                 own[data.id] = found
     return own, issues
 
 
-def _source(ref: str, source: Any, folder: Path) -> tuple[Any, list[Issue]]:
+def _source(ref: str, source: Any, folder: Path, *, is_here: bool) -> tuple[Any, list[Issue]]:
     """Return the data source that a `ref` stands for, or what is wrong with it."""
     try:
         if ":" in ref:
@@ -64,7 +65,7 @@ def _source(ref: str, source: Any, folder: Path) -> tuple[Any, list[Issue]]:
     except SsimError as error:
         return None, [Issue((), error.problem, error.value, error.hint, cause=error)]
     problems, hints = [], []  # one issue for both, since of each place one is told
-    if not Path(found.path).exists():
+    if is_here and not Path(found.path).exists():
         problems.append("file not found")
         hints.append("a path relative to the file of the training")
     shipped_classes = type(source).__module__.startswith("supernet.") and not is_regression(source)

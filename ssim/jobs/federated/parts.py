@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssim.files.topology_file import tables_of
@@ -81,6 +82,14 @@ class FederatedParts:
             groups[role][group] = [_given(data) for data in found.plan.roles[role].datasets if data.group == group]
         faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
         return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
+
+
+def described_own(source: Source) -> dict[str, Any]:
+    """Return the data source of a client as plain data; a file that is on another machine counts by its path."""
+    path = getattr(source, "path", None)
+    if path is None or Path(path).exists():
+        return described_source(source)
+    return described(source)
 
 
 def described_source(source: Source) -> dict[str, Any]:

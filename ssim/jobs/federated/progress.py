@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,18 +13,19 @@ import pyarrow.parquet as pq
 from sim.base.errors import DataError, TrainingError
 from sim.base.whole_file import translate_os_errors, whole_file
 from topology.pending import listed
+from topology.report import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import torch
 
-    from topology.report import LogEntry, RunReport, Traffic
+    from topology.report import LogEntry, RunReport
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/5"
+SCHEMA = "federated-progress/6"
 _QUIET = {"round", "completed", "buffered", "paired", "selected", "update", "holds", "client"}
 """Log entries that are too frequent to be stored as events."""
 _ANSWERS = {"update": "used", "late": "late", "refused": "refused"}
@@ -52,6 +53,12 @@ class FederatedProgress:
     rounds: list[Row] = field(default_factory=list)
     traffic: list[Row] = field(default_factory=list)
     spare: dict[int, tuple[Row, list[Row]]] = field(default_factory=dict)
+
+    def until(self, rounds: int) -> FederatedProgress:
+        """Return the progress until a number of rounds were completed."""
+        rows, traffic = ([row for row in table if row["round"] <= rounds] for table in (self.rounds, self.traffic))
+        spare = {number: rows for number, rows in self.spare.items() if number <= rounds}
+        return replace(self, done=min(self.done, rounds), rounds=rows, traffic=traffic, spare=spare)
 
     def write(self, path: Path, identity: str) -> None:
         """Write it to a file, which is replaced as a whole: a line of JSON that says what it is, and a pickle.
@@ -114,13 +121,22 @@ class FederatedProgress:
                 table.sort(key=lambda row: row["round"])
         self.spare = {}
 
-    def add_total(self, traffic: Mapping[str, Traffic]) -> None:
-        """Put the traffic of the whole training into its last round, where that of each round is not known."""
-        last = max(row["round"] for row in self.rounds)
-        for row in self.rounds:
-            if row["round"] == last:
-                row["bytes"], sent = _sent(row, traffic)
-                self.traffic += sent
+    def add_traffic(self, by_round: Mapping[int, Mapping[str, Traffic]], channels: Iterable[str]) -> None:
+        """Put in the traffic of all rounds at the end, where it is known by their messages, not by the time.
+
+        Args:
+            by_round: The traffic of each channel in each round.
+            channels: The names of all channels.
+        """
+        sums = {name: Traffic() for name in channels}
+        summed = 0
+        for row in sorted(self.rounds, key=lambda row: int(row["round"])):
+            for number in range(summed + 1, row["round"] + 1):
+                for name, traffic in by_round.get(number, {}).items():
+                    sums[name].add(traffic)
+            summed = row["round"]
+            row["bytes"], sent = _sent(row, sums)
+            self.traffic += sent
 
     def summary(self, report: RunReport) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""

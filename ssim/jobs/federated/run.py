@@ -4,10 +4,10 @@
     supernet.pt          the final weights; of independent groups, supernet-<worker>.pt for all but the first
     rounds.parquet       round, worker, time, loss and further statistics of each round
     progress.parquet     round, worker, time, subnet, accuracy on the validation examples
-    traffic.parquet      round, time, channel, messages and bytes since the beginning; on Ray of the last round only
+    traffic.parquet      round, time, channel, messages and bytes since the beginning
     parties.parquet      round, aggregator, who was selected; loss, weight, seconds and bytes of its update
     events.parquet       other events: missing, late, refused, bypassed, ...
-    spans.parquet        the time line of each worker in the first rounds; in virtual time, for few workers
+    spans.parquet        the time line of each worker in the first rounds, for few workers
     clients.parquet      accuracy of each client on its own held-out examples, if it is measured
     personal.pt          the parameters that stayed with each client, if any
     holdings.parquet     examples of each class and client
@@ -15,7 +15,7 @@
     accuracies.parquet   test accuracy of the calibrated subnets
 
 In virtual time a run is stored in mid-flight every few rounds (`checkpoint`), with all messages and computations that
-are under way, so that nothing depends on when it was stored. Real time can't be stored.
+are under way, so that nothing depends on when it was stored. In real time it is stored as it was after a round.
 """
 
 from __future__ import annotations
@@ -36,23 +36,28 @@ from federated.job import FederatedJob
 from federated.pool import TrainingPool
 from federated.state import weighted_sum
 from federated.vectorized import VectorizedClients
+from sim.base.errors import SsimError
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.extras import require
 from ssim.files.deployment_file import read_deployment
 from ssim.files.topology_file import tables_of
-from ssim.jobs.federated.parts import FederatedParts, described_source
+from ssim.jobs.federated.parts import FederatedParts, described_own, described_source
 from ssim.jobs.federated.progress import FederatedProgress, check_complete, diverged_workers, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
+from topology.rests import unrestable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ssim.jobs.job import ExecutionOptions, Watch
     from ssim.results.store import Store
     from supernet.training.objective import Metric
+    from topology.checkpoints import Checkpoints
     from topology.engine import Engine
     from topology.report import RunReport
 
@@ -65,6 +70,7 @@ _MAX_SPANS = 200
 RECORDED = 10
 """After so many rounds no more is added to the time line."""
 REAL_PATIENCE_S = 3600.0
+RESUMES = "the same command resumes after round {}"
 KILLED = "a process in which clients trained was killed (out of memory?); from then on they trained one by one"
 
 
@@ -97,7 +103,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             "evaluation": spec.evaluation.model_dump(exclude={"held_out"}),
             **({"held_out": spec.evaluation.held_out} if spec.evaluation.held_out else {}),
             **({"personal": spec.personal} if spec.personal else {}),
-            **({"own": {id_: described_source(own) for id_, own in parts.own.items()}} if parts.own else {}),
+            **({"own": {id_: described_own(own) for id_, own in parts.own.items()}} if parts.own else {}),
             **({"vectorized": True} if spec.vectorized else {}),
             **({} if spec.loss == "cross_entropy" else {"loss": spec.loss}),
             **({} if parts.metric_name == "accuracy" else {"metric": parts.metric_name}),
@@ -188,7 +194,22 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         path, plan = options.deployment, self.parts.topology.plan
         sites = () if path is None else read_deployment(path, plan)[0]
         timeout_s = patience_s or REAL_PATIENCE_S
-        return RayEngine(default_timeout_s=timeout_s, record=record, address=options.address, sites=sites)
+        terms: Any = {"address": options.address, "sites": sites, "files": self.needed_files}
+        return RayEngine(default_timeout_s=timeout_s, record=record, **terms)
+
+    @property
+    def needed_files(self) -> tuple[Path, ...]:
+        """The files that each process of a cluster needs: the user's own code, and the file of `data`."""
+        data = Path(getattr(self.parts.source, "path", ""))
+        read = own_code(self._plugs, self.point.folder) | ({data} if data.is_file() else set())
+        return tuple(sorted(path.resolve() for path in read))
+
+    @property
+    def why_not_stored(self) -> str:
+        """Why it can't be stored while it runs, or ""."""
+        if self.spec.engine == "sim":
+            return ""
+        return unrestable(self.parts.owners, self.parts.topology.faults)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
@@ -211,17 +232,23 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """Train, and store all but the accuracies; return a warning for the user, or ""."""
         pool, stopwatch, folder = self._pool(options), Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with translate_os_errors(folder):
-            folder.mkdir(exist_ok=True)
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
-        if not self.parts.own:  # what a client has of its own is opened where it runs
-            self._write_holdings(folder)
-        report, refused = self._run(progress, path, watch, options, pool)
-        check_complete(report, self.spec.rounds)
+        try:
+            report, refused = self._run(progress, path, watch, options, pool)
+            check_complete(report, self.spec.rounds)
+        except SsimError as error:
+            if progress.stored and self.spec.engine != "sim":
+                error.hint = "; ".join(filter(None, (error.hint, RESUMES.format(progress.stored))))
+                error.args = (*error.args[:3], error.hint)
+            raise
+        with translate_os_errors(folder):
+            folder.mkdir(exist_ok=True)
         diverged = diverged_workers(report, self.context.initial_state())
         progress.store(folder, report)
-        if self.parts.own:
+        if not self.parts.own:  # what a client has of its own is opened where it runs
+            self._write_holdings(folder)
+        else:
             held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
             write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
         if report.spans:
@@ -266,30 +293,22 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             Their report, and why no checkpoints could be stored, or "".
         """
         spec, topology, job = self.spec, self.parts.topology, replace(self.job, pool=pool)
-        record_spans = spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS
+        is_new = progress.run is None or spec.engine == "sim"  # spans of real time are not stored
+        record_spans = is_new and len(topology.plan) <= _MAX_SPANS
         engine = self.engine(spec.patience_s, options, record=record_spans)
 
         def store(run: bytes) -> None:
-            progress.run, progress.stored = run, progress.done
-            progress.write(path, self.id)
+            progress.run = run
+            progress.stored = checkpoints.rounds if engine.is_real_time and checkpoints else progress.done
+            with translate_os_errors(path):
+                path.parent.mkdir(exist_ok=True)
+            stored = progress.until(progress.stored) if engine.is_real_time else progress
+            stored.write(path, self.id)
 
-        stores = spec.checkpoint is not None and engine.can_store
-        checkpoints = job.checkpoints(store, progress.run) if stores else None
+        stores = spec.checkpoint is not None and not self.why_not_stored
+        checkpoints = job.checkpoints(store, progress.run, spec.checkpoint or 1) if stores else None
 
-        is_scattered = spec.engine == "ray"  # what other processes have sent is known some time later
-
-        def observe(report: RunReport) -> None:
-            entry, traffic = report.log[-1], None if is_scattered else report.traffic
-            if entry.kind == "round":
-                row = progress.add_round(entry, traffic)
-                if watch:
-                    watch(self, row)
-            elif entry.kind == "completed":
-                progress.add_completed(entry, traffic)
-            report.recording &= progress.done < RECORDED
-            if checkpoints and spec.checkpoint and progress.done >= progress.stored + spec.checkpoint:
-                checkpoints.due = True
-
+        observe = self._observer(progress, checkpoints, watch, is_real_time=engine.is_real_time)
         with pool if isinstance(pool, TrainingPool) else nullcontext():
             report = engine.run(
                 topology.plan,
@@ -300,12 +319,38 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
                 checkpoints=checkpoints,
             )
         progress.put_spare()
-        if is_scattered:
-            progress.add_total(report.traffic)
+        if spec.engine == "ray":
+            progress.add_traffic(report.by_round, report.traffic)
+            last_ns = max(1e9 * row["time_s"] for row in progress.rounds if row["round"] <= RECORDED)
+            report.spans = [span for span in report.spans if span.end_ns <= last_ns]  # other processes stop it later
         if checkpoints is not None:
             return report, checkpoints.refused
-        real = spec.checkpoint is not None
-        return report, f"engine {spec.engine} runs in real time" if real else ""
+        return report, self.why_not_stored if spec.checkpoint is not None else ""
+
+    def _observer(
+        self, progress: FederatedProgress, checkpoints: Checkpoints | None, watch: Watch | None, *, is_real_time: bool
+    ) -> Callable[[RunReport], None]:
+        """Return what is called with each event: it records rounds, and says when the training is stored."""
+        is_scattered = self.spec.engine == "ray"  # what other processes have sent is known some time later
+        every, rounds = self.spec.checkpoint or 1, self.spec.rounds
+
+        def observe(report: RunReport) -> None:
+            entry, traffic = report.log[-1], None if is_scattered else report.traffic
+            if entry.kind == "round":
+                row = progress.add_round(entry, traffic)
+                if watch:
+                    watch(self, row)
+            elif entry.kind == "completed":
+                progress.add_completed(entry, traffic)
+            report.recording &= progress.done < RECORDED
+            if checkpoints is None:
+                return
+            if not is_real_time:
+                checkpoints.due |= progress.done >= progress.stored + every
+            elif entry.kind == "round" and progress.done % every == 0 and progress.done < rounds:
+                checkpoints.wanted = progress.done
+
+        return observe
 
     def _write_holdings(self, folder: Path) -> None:
         counts = {id_: examples_by_class(shard.labels) for id_, shard in self.context.shards.items()}
