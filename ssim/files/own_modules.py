@@ -16,7 +16,7 @@ from ssim.extras import missing
 from ssim.packages import PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from types import ModuleType
 
 
@@ -66,7 +66,7 @@ def import_module(module_name: str, noun: str, folder: Path | None) -> ModuleTyp
 
 
 @contextmanager
-def _no_bytecode() -> Iterator[None]:
+def _no_bytecode() -> Generator[None]:
     """Write no bytecode: Python would run it after an edit of the same length within the same second."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
