@@ -84,7 +84,8 @@ def replay(
         policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
         engine: `auto` takes the compiled engine where it is possible and faster.
-        planner: How many workers there are; None for those of the cluster.
+        planner: How many workers there are; None for those of the cluster. If it changes the policy into one that needs
+            SimPy, the run begins anew with a copy of the planner as it was.
         period_ns: The time between two turns of the planner.
 
     Raises:
@@ -93,9 +94,14 @@ def replay(
     """
     slo_ns = int(np.min(trace.slo_ns)) - cluster.network_ns
     choice = choose(len(trace), cluster, table, policy, engine, slo_ns)
+    before = planner
+    if choice.rule is not None and engine == "auto":
+        try:
+            before = deepcopy(planner)
+        except Exception as error:  # noqa: BLE001 - one's own planner may hold what can't be copied, such as an open file
+            choice = EngineChoice("simpy", f"the planner can't be copied, to begin anew if it needs SimPy ({error})")
     if choice.rule is not None:
-        # A planner that remembers must begin with nothing if the run is begun anew.
-        planning = planning_for(deepcopy(planner), period_ns, policy, cluster, table, slo_ns)
+        planning = planning_for(planner, period_ns, policy, cluster, table, slo_ns)
         how = trace, cluster, table
         try:
             if isinstance(choice.rule, QueueRules):
@@ -106,7 +112,7 @@ def replay(
 
             return replay_compiled(*how, choice.rule, seed=seed, planning=planning), choice
         except NotTabulableError as error:
-            choice = simpy_instead(engine, error)
+            choice, planner = simpy_instead(engine, error), before
     return simulate(trace, cluster, table, policy, seed=seed, planner=planner, period_ns=period_ns), choice
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ from tests.policies.engines import assert_engines_agree, assert_same
 
 if TYPE_CHECKING:
     from sim import Decision, PlannerView, Policy, View
+    from sim.engines import Engine
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
@@ -95,6 +97,44 @@ def test_a_step_policy_that_a_planner_returns_to_remembers_alike_on_both(other: 
         for engine in ("compiled", "simpy")
     )
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("engine", ["auto", "compiled", "simpy"])
+def test_a_planner_is_asked_itself_and_not_a_copy_of_it(engine: Engine) -> None:
+    trace = Bursty(base_qps=500, variant_qps=1550, cv2=8, duration_s=2, slo_ms=36).trace(seed=3)
+    planner = Alternates((Aimd(accuracy=78.25), MaxBatch()))
+    _, choice = replay(trace, Cluster(4), TABLE, MaxBatch(), engine=engine, planner=planner, period_ns=100 * MS)
+    assert choice.engine == ("simpy" if engine == "simpy" else "compiled")
+    assert planner.turn == (trace.duration_ns - 1) // (100 * MS)  # none at the end
+
+
+def test_a_planner_that_can_not_be_copied_plans_in_simpy_unless_it_need_not_be() -> None:
+    @dataclass
+    class Logs(Alternates):
+        lock: object = field(default_factory=Lock)
+
+    trace = Bursty(base_qps=500, variant_qps=1550, cv2=8, duration_s=2, slo_ms=36).trace(seed=3)
+    results = []
+    for engine, found in (("auto", "simpy"), ("compiled", "compiled")):
+        planner = Logs((SlackFit(), MaxBatch()))
+        result, choice = replay(
+            trace, Cluster(4), TABLE, MaxBatch(), engine=engine, planner=planner, period_ns=100 * MS
+        )
+        assert choice.engine == found
+        results.append(result)
+    assert_same(*results)
+
+
+def test_a_run_that_begins_anew_in_simpy_has_a_planner_that_remembers_nothing() -> None:
+    trace = Bursty(base_qps=500, variant_qps=1550, cv2=8, duration_s=2, slo_ms=36).trace(seed=3)
+    how = (trace, Cluster(4), TABLE, MaxBatch())
+    results = []
+    for engine in ("auto", "simpy"):
+        planner = Alternates((Coarse(), MaxBatch()))
+        result, choice = replay(*how, engine=engine, planner=planner, period_ns=100 * MS)
+        assert choice.engine == "simpy"
+        results.append(result)
+    assert_same(*results)
 
 
 def test_a_policy_that_looks_elsewhere_runs_in_simpy_and_it_is_said_why() -> None:
