@@ -17,7 +17,7 @@ import numpy as np
 from sim.base.errors import PolicyError, SpecError
 from sim.base.units import NS_PER_S
 from sim.compiled.step_policy import ONE_QUEUE, ONE_TABLE, StepPolicy
-from sim.compiled.tabulate import NotTabulableError, QueueRules, Rule, tables_of, tabulate
+from sim.compiled.tabulate import DecisionTable, NotTabulableError, QueueRules, Rule, tables_of, tabulate
 from sim.engine.driver import simulate
 from sim.engine.policy import policies_of
 
@@ -36,7 +36,6 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
-COMPILED_CANNOT = "the compiled engine can't run this"
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
@@ -93,18 +92,19 @@ def replay(
         PolicyError: Policy or planner raised, or returned a decision or a plan that can't be carried out.
     """
     slo_ns = int(np.min(trace.slo_ns)) - cluster.network_ns
-    choice = choose(len(trace), cluster, table, policy, engine, slo_ns, planned=planner is not None)
-    if isinstance(choice.rule, QueueRules):
-        from sim.compiled.queues import replay_queues  # noqa: PLC0415 - numba takes a third of a second to import
-
-        return replay_queues(trace, cluster, table, choice.rule, seed=seed), choice
-    if choice.rule is not None and not isinstance(policy, Mapping):
-        from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - as above
-
+    choice = choose(len(trace), cluster, table, policy, engine, slo_ns)
+    if choice.rule is not None:
         # A planner that remembers must begin with nothing if the run is begun anew.
         planning = planning_for(deepcopy(planner), period_ns, policy, cluster, table, slo_ns)
+        how = trace, cluster, table
         try:
-            return replay_compiled(trace, cluster, table, choice.rule, seed=seed, planning=planning), choice
+            if isinstance(choice.rule, QueueRules):
+                from sim.compiled.queues import replay_queues  # noqa: PLC0415 - numba takes a third of a second to import
+
+                return replay_queues(*how, choice.rule, seed=seed, planning=planning), choice
+            from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - as above
+
+            return replay_compiled(*how, choice.rule, seed=seed, planning=planning), choice
         except NotTabulableError as error:
             choice = simpy_instead(engine, error)
     return simulate(trace, cluster, table, policy, seed=seed, planner=planner, period_ns=period_ns), choice
@@ -113,7 +113,7 @@ def replay(
 def planning_for(
     planner: Planner | None,
     period_ns: int,
-    policy: Policy,
+    policy: Policy | Mapping[str, Policy],
     cluster: Cluster,
     table: LatencyTable,
     slo_ns: int | None,
@@ -123,7 +123,7 @@ def planning_for(
     Args:
         planner: The planner.
         period_ns: The time between two turns.
-        policy: The policy, whose parameters it may change.
+        policy: The policy, or that of each queue by name, whose parameters it may change.
         cluster: The workers.
         table: The latency table.
         slo_ns: The smallest SLO less the network's delay; None if it is unknown.
@@ -132,18 +132,23 @@ def planning_for(
         return None
     from sim.compiled.turns import Planning  # noqa: PLC0415 - as above
 
-    known: deque[tuple[Policy, Rule]] = deque(maxlen=32)  # a table takes some ten milliseconds
+    known: deque[tuple[Policy, int, Rule]] = deque(maxlen=32)  # a table takes some ten milliseconds
 
-    def rule_of(one: Policy) -> Rule:
-        if isinstance(one, StepPolicy):  # which has a memory of its own, and no table
+    def rule_of(one: Policy, place: int) -> Rule:
+        if isinstance(one, StepPolicy) and not cluster.has_queue_set:  # which has a memory of its own, and no table
             return _rule(one, table, cluster, slo_ns)[0]
-        for other, rule in known:
-            if other == one:
+        for other, of, rule in known:
+            if (other, of) == (one, place):
                 return rule
-        known.append((one, _rule(one, table, cluster, slo_ns)[0]))
-        return known[-1][1]
+        rule = (
+            _queue_rule(one, place, table, cluster, slo_ns)
+            if cluster.has_queue_set
+            else _rule(one, table, cluster, slo_ns)[0]
+        )
+        known.append((one, place, rule))
+        return rule
 
-    return Planning(planner, period_ns, policy, rule_of)
+    return Planning(planner, period_ns, policies_of(policy, cluster), rule_of)
 
 
 def simpy_instead(engine: Engine, why: NotTabulableError | PolicyError | str) -> EngineChoice:
@@ -173,8 +178,6 @@ def choose(
     policy: Policy | Mapping[str, Policy],
     engine: Engine,
     slo_ns: int | None = None,
-    *,
-    planned: bool = False,
 ) -> EngineChoice:
     """Return the engine for a trace of a number of queries, and the reason.
 
@@ -185,7 +188,6 @@ def choose(
         policy: What to run next, or that of each queue by name.
         engine: The engine that is asked for.
         slo_ns: The smallest SLO less the network's delay; None if it is unknown.
-        planned: Whether a planner plans.
 
     Raises:
         SpecError: The compiled engine was requested and can't run this.
@@ -193,7 +195,7 @@ def choose(
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
     why: NotTabulableError | PolicyError | str
-    if only := simpy_only(cluster, planned=planned):
+    if only := simpy_only(cluster):
         why = only
     elif not numba_is_installed():
         why = NO_NUMBA
@@ -211,22 +213,16 @@ def choose(
     return simpy_instead(engine, why)
 
 
-SIMPY_ONLY: Mapping[str, Callable[[Cluster, bool], bool]] = {
-    "several queues with a planner": lambda cluster, planned: bool(cluster.queues) and planned,
-    "a queue for each worker with a planner": lambda cluster, planned: cluster.is_routed and planned,
-    "workers with limited memory": lambda cluster, _: cluster.has_limited_memory,
+SIMPY_ONLY: Mapping[str, Callable[[Cluster], bool]] = {
+    "workers with limited memory": lambda cluster: cluster.has_limited_memory,
+    "placed queues": lambda cluster: cluster.placement is not None,
 }
-"""What the compiled engine can't run, whatever the policy: by cluster, and whether a planner plans."""
+"""What the compiled engine can't run, whatever the policy."""
 
 
-def simpy_only(cluster: Cluster, *, planned: bool = False) -> str:
-    """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string.
-
-    Args:
-        cluster: The cluster.
-        planned: Whether a planner plans.
-    """
-    return next((f"{what} run in SimPy only" for what, holds in SIMPY_ONLY.items() if holds(cluster, planned)), "")
+def simpy_only(cluster: Cluster) -> str:
+    """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string."""
+    return next((f"{what} run in SimPy only" for what, holds in SIMPY_ONLY.items() if holds(cluster)), "")
 
 
 def _rules(
@@ -238,23 +234,33 @@ def _rules(
         NotTabulableError: One can't be converted to a decision table.
         PolicyError: Its step function can't be compiled.
     """
-    if not cluster.queues and not cluster.is_routed and not isinstance(policy, Mapping):
+    if not cluster.has_queue_set and not isinstance(policy, Mapping):
         return _rule(policy, table, cluster, slo_ns)
-    by_queue = []
-    pools = cluster.pools_by_queue(cluster.served(table), served=True)
-    workers = None if cluster.faults else cluster.workers
-    for queue, one, of in zip(cluster.queues or [None], policies_of(policy, cluster), pools, strict=True):
-        if isinstance(one, StepPolicy):
-            raise NotTabulableError(type(one).__name__, ONE_QUEUE)
-        if queue is not None:
-            slo_ns = None if queue.slo_ns is None else queue.slo_ns - cluster.network_ns
-        how = (cluster.dispatch_ns, workers, slo_ns)
-        name = queue.name if queue else ""
-        found = {pool.kind: tabulate(one, pool.table, *how, pool.kind, name) for pool in of}
-        by_queue.append(tuple(found[kind.name] for kind in cluster.kinds) or tuple(found.values()))
+    policies = policies_of(policy, cluster)
+    by_queue = tuple(_queue_rule(one, place, table, cluster, slo_ns) for place, one in enumerate(policies))
     entries = sum(one.subnets.size for tables in by_queue for one in tables)
     which = "policies of the queues have" if cluster.queues else "policy has"
-    return QueueRules(tuple(by_queue)), f"the {which} decision tables of {entries} entries in all"
+    return QueueRules(by_queue), f"the {which} decision tables of {entries} entries in all"
+
+
+def _queue_rule(
+    policy: Policy, place: int, table: LatencyTable, cluster: Cluster, slo_ns: int | None
+) -> tuple[DecisionTable, ...]:
+    """Return the decision table of the policy of a queue, or one for each kind of workers.
+
+    Raises:
+        NotTabulableError: There is none.
+    """
+    if isinstance(policy, StepPolicy):
+        raise NotTabulableError(type(policy).__name__, ONE_QUEUE)
+    name, pools = "", cluster.pools_by_queue(cluster.served(table), served=True)[place]
+    if cluster.queues:
+        name, own_ns = cluster.queues[place].name, cluster.queues[place].slo_ns
+        slo_ns = None if own_ns is None else own_ns - cluster.network_ns
+    workers = None if cluster.faults or cluster.is_scaled else cluster.workers
+    how = cluster.dispatch_ns, workers, slo_ns
+    found = {pool.kind: tabulate(policy, pool.table, *how, pool.kind, name) for pool in pools}
+    return tuple(found[kind.name] for kind in cluster.kinds) or tuple(found.values())
 
 
 def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:

@@ -249,6 +249,18 @@ def test_the_page_about_queues_works_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "results/three/queues.csv").is_file()
 
 
+def test_the_page_about_memory_works_as_it_stands(tmp_path: Path) -> None:
+    for name, experiment in zip(("little", "placed"), blocks("docs/residence.md", "yaml"), strict=True):
+        short = experiment.replace("duration_s: 5", "duration_s: 0.2").replace("duration_s: 1,", "duration_s: 0.2,")
+        (tmp_path / f"{name}.yaml").write_text(short)
+    commands = "".join(blocks("docs/residence.md", "console")).splitlines()
+    assert commands[:2] == ["$ ssim run little.yaml", "$ ssim run placed.yaml"]
+    for command in commands[:2]:
+        ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), "--no-figures")
+        assert ended.returncode == 0, ended.stderr
+    assert "placement" in (tmp_path / "results/placed/queues.csv").read_text()
+
+
 def test_the_page_about_schedulers_of_the_field_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/field.md", "yaml")
     (tmp_path / "field.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))

@@ -139,7 +139,7 @@ def _unknown_params(
     known = [field.name for field in fields(owner)] if is_dataclass(owner) else []
     unknown = [key for key in params if key not in known]
     for key in unknown if known else ():
-        yield Flaw((*place, key), f"the selector {use} has no such parameter", "", did_you_mean(key, known))
+        yield Flaw((*place, key), f"unknown parameter of the selector {use}", "", did_you_mean(key, known))
     if not unknown or not known:
         yield Flaw(place, f"not accepted by the selector {use}", str(error), ", ".join(known))
 

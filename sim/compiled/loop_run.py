@@ -10,8 +10,8 @@ import numpy as np
 from sim.base.errors import PolicyError, raised
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step, no_step
-from sim.compiled.loop_state import ARRIVED, BEFORE, FAR, HEAD
-from sim.compiled.setting import decisions_of, setting_of, state_of
+from sim.compiled.loop_state import ARRIVED, BEFORE, CHANGE, FAR, HEAD, RUNNING
+from sim.compiled.setting import decisions_of, setting_of, state_of, with_workers
 from sim.compiled.step_policy import StepPolicy, decision_of
 from sim.engine.policy import View, check_decision, policy_name
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from sim.compiled.turns import CompiledTurns
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
+
+NO_QUEUES = np.empty(0, np.uint16)
+"""The queue of each query where there is one for all; read-only, as the loop expects it."""
+
+NO_QUEUES.flags.writeable = False
 
 
 def compiled_rule(policy: StepPolicy) -> StepPolicy:
@@ -125,7 +130,7 @@ class LoopRun:
             rest = log.part(slice(rows, None))
             more = self._go_on(arrival_ns, deadline_ns, stop_ns, rest, left[gone:])
             written = rest.part(slice(more))
-            self._turns.note(written, deadline_ns, left[gone:], self._in_order, head)
+            self._turns.note(written, deadline_ns, NO_QUEUES, left[gone:], self._in_order, head)
             rows, gone = rows + more, gone + int(written.size.sum())
             if self._turns.next_ns > until_ns or stop_ns == FAR:
                 return rows
@@ -135,10 +140,13 @@ class LoopRun:
         """Have the planner plan, before which so many queries of the current arrays had arrived."""
         if self._turns is None:
             return
-        before = int(self._state.at[BEFORE])
-        self._setting, self._state, policy = self._turns.take(arrived + before, self._setting, self._state)
-        if policy is not None:
-            rule = self._turns.rule_of(policy)
+        at = self._state.at
+        running = set(self._state.busy[: at[RUNNING]].tolist())
+        kinds, changes, limits_ns, (rule,) = self._turns.take([arrived + at[BEFORE]], [0], running)
+        setting, self._state = with_workers(self._setting, self._state, kinds)
+        self._setting = setting._replace(changes=changes, limit_ns=int(limits_ns[0, 0]))
+        at[CHANGE] = 0
+        if rule is not None:
             uses_step = isinstance(rule, StepPolicy)
             edges, from_ns, rows, sizes = decisions_of(rule, self._cluster, self._pools)
             decides = self._setting._replace(uses_step=uses_step, edges=edges, from_ns=from_ns)

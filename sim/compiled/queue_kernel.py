@@ -13,9 +13,24 @@ import numpy as np
 from sim.compiled.compiling import BOOL, BOOLS, INT, INTS, NOTHING, READ_CODES, READ_INTS, compiled
 from sim.compiled.heaps import pop, push, without
 from sim.compiled.kernel import drawn_latency
-from sim.compiled.loop_state import COMES, DROPPED, FAILED, FAR, LOG_TYPE, NEW, NOBODY
+from sim.compiled.loop_state import (
+    CHANGE,
+    COMES,
+    DROPPED,
+    FAILED,
+    FAILS,
+    FAR,
+    GONE,
+    HELD_NS,
+    IDLE,
+    LENGTH,
+    LOG_TYPE,
+    NEW,
+    NOBODY,
+    RUNNING,
+)
 from sim.compiled.offers import begin, in_turn, most_urgent
-from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, QUEUE_SETTING_TYPE, QUEUE_STATE_TYPE
+from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, QUEUE_SETTING_TYPE, QUEUE_STATE_TYPE, TURN
 from sim.compiled.step_policy import DROP, HOLD
 
 if TYPE_CHECKING:
@@ -121,21 +136,24 @@ def _take(deadline_ns: Ints, place: int, count: int, state: QueueState, left: In
         state.head_ns[place] = deadline_ns[waiting[head]]
 
 
-@compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, QUEUE_STATE_TYPE, LOG_TYPE, INTS, BOOLS))
+@compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, QUEUE_STATE_TYPE, INT, LOG_TYPE, INTS, BOOLS))
 def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: QueueSetting,
     arrivals: ArrivalArrays,
     state: QueueState,
+    until_ns: int,
     log: Log,
     left: Ints,
     rejected: Bools,
 ) -> int:
-    """Replay a trace and return the number of rows written to the log.
+    """Replay up to an instant and return the number of rows written to the log.
 
     Args:
         setting: The constants.
         arrivals: The queries.
-        state: In: the state at the beginning. Changed.
+        state: In and out: the state.
+        until_ns: The run stops before the first instant from here on, with all queries admitted that arrived before.
+            `FAR` for its end.
         log: Out: the rows, arrays of shape (queries,).
         left: Out: the queries in order of leaving their queues, int64, shape (queries,).
         rejected: Out: whether each query found its queue full; in: False.
@@ -143,7 +161,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
     deadline_ns, in_order = arrivals.deadline_ns, state.keys.size == 0
     order, alone_ns, ranks = setting.order, setting.alone_ns, setting.rank
     latency_ns, changes, kind_of, first_of = setting.latency_ns, setting.changes, setting.kind, setting.first
-    kinds, queues, workers = first_of.size, setting.rank.size, kind_of.size
+    kinds, queues = first_of.size, setting.rank.size
     longest, dispatch_ns, one = setting.rows.shape[1], setting.dispatch_ns, setting.dispatch
     nodes_ns, nodes, parts, is_linear, latency_key = setting.drawn
     is_drawn, dispatch_is_drawn = nodes_ns.size > 0, one.nodes_ns.size > 0
@@ -151,9 +169,9 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
     loaded, last_ns, fails_ns = state.loaded, state.last_ns, state.fails_ns
     length, head_ns, next_ns = state.length, state.head_ns, state.next_ns
     # What may still be used, and whose turn it is; and the same where the offer that was made last is taken.
-    deficit, ahead, offered, turn, next_turn = state.deficit, state.ahead, state.offered, queues - 1, queues - 1
-    idle, running, waits, change, rows, gone = workers, 0, 0, 0, 0, 0
-    held_ns, is_fair = FAR, setting.order == FAIR and queues > 1
+    deficit, ahead, offered, turn, next_turn = state.deficit, state.ahead, state.offered, state.at[TURN], 0
+    idle, running, waits, change = state.at[IDLE], state.at[RUNNING], state.at[LENGTH], state.at[CHANGE]
+    rows, gone, held_ns, is_fair = 0, 0, state.at[HELD_NS], setting.order == FAIR and queues > 1
 
     while True:
         # The next instant at which something can happen. While a worker is idle, all queues are empty or held.
@@ -165,15 +183,16 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
         if idle > 0:
             for place in range(queues):
                 now = min(now, next_ns[place])
-        if now >= FAR:
+        if now >= until_ns:
             break
 
         while running > 0 and free_ns[0] <= now:
             worker = busy[0]
             running = pop(free_ns, busy, 0, running)
-            kind = kind_of[worker]
-            idle_of[kind] = push(free, free, first_of[kind], idle_of[kind], worker, worker)
-            idle += 1
+            if loaded[worker] != GONE:
+                kind = kind_of[worker]
+                idle_of[kind] = push(free, free, first_of[kind], idle_of[kind], worker, worker)
+                idle += 1
 
         # Nothing leaves a queue between two offers of it, so its queries are admitted at the next one, and here only
         # those that may be its most urgent one.
@@ -192,7 +211,8 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                 idle -= idle_of[kind]
                 idle_of[kind] = without(free, first_of[kind], idle_of[kind], worker)
                 idle += idle_of[kind]
-                loaded[worker], last_ns[worker] = FAILED, 0
+                loaded[worker] = FAILED if changes[change, 2] == FAILS else GONE
+                last_ns[worker] = 0
             change += 1
 
         if idle > 0 and waits > 0:
@@ -271,7 +291,9 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             held_ns, kind = FAR, 0  # all that is free is offered anew
             next_turn = begin(offered, deficit, turn, ahead)
 
-    for place in range(queues):  # no worker is left to whom what still arrives could be offered
-        if next_ns[place] < FAR:
-            _admit(arrivals, place, FAR - 1, setting.bounds[place], state, rejected)
+    for place in range(queues):  # while no worker is idle, what arrives waits to be admitted
+        if next_ns[place] < until_ns:
+            waits += _admit(arrivals, place, until_ns - 1, setting.bounds[place], state, rejected)
+    state.at[IDLE], state.at[RUNNING], state.at[LENGTH], state.at[CHANGE] = idle, running, waits, change
+    state.at[HELD_NS], state.at[TURN] = held_ns, turn
     return rows

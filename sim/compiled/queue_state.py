@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
     from sim.compiled.loop_state import Drawn
 
+TURN = 0
+"""The place in `QueueState.at` of the queue whose turn it is under `FAIR`."""
+
 EDF, SLACK, PRIORITY, FAIR = range(4)
 """Orders of offers."""
 
@@ -100,9 +103,11 @@ class ArrivalArrays(NamedTuple):
 
 
 class QueueState(NamedTuple):
-    """The state of a run, which the loop changes; the first seven as in `sim.compiled.loop_state.State`.
+    """The state of a run, which the loop changes; the first eight as in `sim.compiled.loop_state.State`.
 
     Attributes:
+        at: `TURN`, and from `CHANGE` on as in `sim.compiled.loop_state.State`, the length that of
+            all queues.
         idle: Number of idle workers of each kind.
         free: Idle workers, a heap for each kind.
         free_ns: When running workers can take their next batches, a heap with `busy`.
@@ -123,6 +128,7 @@ class QueueState(NamedTuple):
         offered: Whether each queue has been offered to a kind of workers, bool, shape (queues,).
     """
 
+    at: Ints
     idle: Ints
     free: Ints
     free_ns: Ints
@@ -149,4 +155,4 @@ _QUEUES = (INT, READ_INTS, READ_FLOATS, READ_INTS)
 _DECIDED = (READ_INTS, READ_INTS, READ_GRID, READ_GRID)
 QUEUE_SETTING_TYPE = tuple_of(QueueSetting, *_COSTS, *_WORKERS, *_QUEUES, *_DECIDED)
 ARRIVALS_TYPE = tuple_of(ArrivalArrays, READ_INTS, READ_INTS, READ_CODES)
-QUEUE_STATE_TYPE = tuple_of(QueueState, *(INTS,) * 15, FLOATS, FLOATS, BOOLS)
+QUEUE_STATE_TYPE = tuple_of(QueueState, *(INTS,) * 16, FLOATS, FLOATS, BOOLS)

@@ -205,4 +205,4 @@ def _turns(
     if planning is None:
         check_scaling(cluster, None, 1)
         return None
-    return CompiledTurns(planning, cluster, table, slo_ns - cluster.network_ns, duration_ns)
+    return CompiledTurns(planning, cluster, table, [slo_ns - cluster.network_ns], duration_ns)

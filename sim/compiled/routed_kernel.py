@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 from sim.compiled.compiling import BOOLS, INT, INTS, NOTHING, READ_INTS, compiled
 from sim.compiled.heaps import merged, pop, push, without_root
 from sim.compiled.kernel import drawn_latency, quantile
-from sim.compiled.loop_state import COMES, DROPPED, FAILED, FAR, LOG_TYPE, NEW, NOBODY
+from sim.compiled.loop_state import (
+    ARRIVED,
+    CHANGE,
+    COMES,
+    DROPPED,
+    FAILED,
+    FAILS,
+    FAR,
+    GONE,
+    HELD_NS,
+    LOG_TYPE,
+    NEW,
+    NOBODY,
+    RUNNING,
+)
 from sim.compiled.offers import begin, in_turn, most_urgent
 from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, QUEUE_SETTING_TYPE
 from sim.compiled.routed_state import (
@@ -110,9 +124,9 @@ def _take(state: RoutedState, deadline_ns: Ints, worker: int, place: int, count:
         state.head_ns[worker, place] = deadline_ns[root]
 
 
-@compiled(NOTHING(ROUTED_STATE_TYPE, READ_INTS, INT))
-def _fail(state: RoutedState, deadline_ns: Ints, worker: int) -> None:
-    """Have a worker fail; the queries that wait there are stranded."""
+@compiled(NOTHING(ROUTED_STATE_TYPE, READ_INTS, INT, INT))
+def _remove(state: RoutedState, deadline_ns: Ints, worker: int, mark: int) -> None:
+    """Have a worker fail or go, with `FAILED` or `GONE` for its subnet; the queries that wait there are stranded."""
     at, stranded = state.at, state.stranded
     opened, at[OPEN] = at[OPEN], 0
     for place in range(opened):
@@ -125,13 +139,13 @@ def _fail(state: RoutedState, deadline_ns: Ints, worker: int) -> None:
             _take(state, deadline_ns, worker, place, 1, stranded, at[STRAYS])
             at[STRAYS] = push(stranded, stranded, 0, at[STRAYS], query, query)
     state.is_idle[worker], state.runs[worker] = False, 0
-    state.loaded[worker], state.last_ns[worker] = FAILED, 0
+    state.loaded[worker], state.last_ns[worker] = mark, 0
     _set_load(state, worker, FAR)
 
 
 @compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, ARRIVALS_TYPE))
 def _reroute(routes: Routes, state: RoutedState, arrivals: ArrivalArrays) -> None:
-    """Have stranded queries wait at workers, if any are alive, after workers came back or failed."""
+    """Have stranded queries wait at workers, if any are alive, after workers came or went."""
     at, stranded = state.at, state.stranded
     at[ALIVE] = 0
     for worker in range(state.load.size):
@@ -144,23 +158,25 @@ def _reroute(routes: Routes, state: RoutedState, arrivals: ArrivalArrays) -> Non
         _join(routes, state, arrivals.deadline_ns, query, arrivals.queue[query])
 
 
-@compiled(INT(QUEUE_SETTING_TYPE, ROUTES_TYPE, ARRIVALS_TYPE, ROUTED_STATE_TYPE, LOG_TYPE, INTS, BOOLS))
+@compiled(INT(QUEUE_SETTING_TYPE, ROUTES_TYPE, ARRIVALS_TYPE, ROUTED_STATE_TYPE, INT, LOG_TYPE, INTS, BOOLS))
 def advance_routed(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: QueueSetting,
     routes: Routes,
     arrivals: ArrivalArrays,
     state: RoutedState,
+    until_ns: int,
     log: Log,
     left: Ints,
     rejected: Bools,
 ) -> int:
-    """Replay a trace and return the number of rows written to the log.
+    """Replay up to an instant and return the number of rows written to the log.
 
     Args:
         setting: The constants; its limits are not used.
         routes: How queries get to workers.
         arrivals: The queries.
-        state: In: the state at the beginning. Changed.
+        state: In and out: the state.
+        until_ns: The run stops before the first instant from here on. `FAR` for its end.
         log: Out: the rows, arrays of shape (queries,).
         left: Out: the queries in order of leaving their queues, int64, shape (queries,).
         rejected: Out: whether each query found its queue full; in: False.
@@ -174,7 +190,7 @@ def advance_routed(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
     length, head_ns, free_ns, busy = state.length, state.head_ns, state.free_ns, state.busy
     loaded, last_ns = state.loaded, state.last_ns
     deficit, ahead, offered, is_fair = state.deficit, state.ahead, state.offered, setting.order == FAIR and queues > 1
-    running, arrived, change, rows, gone, held_ns = 0, 0, 0, 0, 0, FAR
+    running, arrived, change, held_ns, rows, gone = at[RUNNING], at[ARRIVED], at[CHANGE], at[HELD_NS], 0, 0
 
     while True:
         # The next instant at which something can happen. Workers that are open now are held.
@@ -183,16 +199,18 @@ def advance_routed(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             now = min(now, changes[change, 0])
         if arrived < queries:
             now = min(now, arrival_ns[arrived])
-        if now >= FAR:
+        if now >= until_ns:
+            at[RUNNING], at[ARRIVED], at[CHANGE], at[HELD_NS] = running, arrived, change, held_ns
             return rows
 
         while running > 0 and free_ns[0] <= now:
             worker = busy[0]
             running = pop(free_ns, busy, 0, running)
-            _set_load(state, worker, load[worker] - runs[worker])
-            is_idle[worker], runs[worker] = True, 0
-            if total[worker] > 0:
-                _open(routes, state, worker)
+            if loaded[worker] != GONE:
+                _set_load(state, worker, load[worker] - runs[worker])
+                is_idle[worker], runs[worker] = True, 0
+                if total[worker] > 0:
+                    _open(routes, state, worker)
 
         while arrived < queries and arrival_ns[arrived] <= now:
             place = queue_of[arrived]
@@ -213,7 +231,7 @@ def advance_routed(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                     is_idle[worker], state.fails_ns[worker] = True, changes[change, 3]
                     _set_load(state, worker, 0)
                 else:
-                    _fail(state, deadline_ns, worker)
+                    _remove(state, deadline_ns, worker, FAILED if changes[change, 2] == FAILS else GONE)
                 change += 1
             _reroute(routes, state, arrivals)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from sim.compiled.compiling import BOOLS, FLOAT_GRID, FLOATS, GRID, INT, INTS, READ_GRID, READ_INTS, tuple_of
-from sim.compiled.loop_state import FAILS, FAR, NEW
+from sim.compiled.loop_state import FAILS, FAR, HELD_NS, NEW
 from sim.compiled.setting import fixed, limit_of
 from sim.engine.queue_set import routing_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from sim.compiled.compiling import Bools, Floats, Ints
@@ -19,13 +21,16 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
 
+    _Ints = npt.NDArray[np.int64]
+    _T = TypeVar("_T", np.int64, np.float64, np.bool_)
+
 ROUND_ROBIN, SHORTEST, RANDOM = range(3)
 """Rules of routing."""
 
 _RULES = {"round_robin": ROUND_ROBIN, "shortest": SHORTEST, "random": RANDOM}
 
-OPEN, ALIVE, NEXT, STRAYS = range(4)
-"""Indices of `RoutedState.at`."""
+OPEN, ALIVE, NEXT, STRAYS = range(8, 12)
+"""Indices of `RoutedState.at`, after those of `sim.compiled.loop_state.State.at`."""
 
 
 class Routes(NamedTuple):
@@ -51,12 +56,12 @@ class RoutedState(NamedTuple):
     `stranded`, and by queue from `waits` on.
 
     Attributes:
-        at: Workers in `open`; workers in `alive`; the worker whose turn it is, under `ROUND_ROBIN`; and
-            queries in `stranded`.
+        at: `ARRIVED`, `CHANGE`, `RUNNING` and `HELD_NS` as in `sim.compiled.loop_state.State`; then the workers in
+            `open` and in `alive`, the worker whose turn it is under `ROUND_ROBIN`, and the queries in `stranded`.
         open: Idle workers at which queries wait, in the order of offers.
-        alive: Workers that have not failed, in order.
+        alive: Workers that serve, in order.
         is_idle: Whether each is idle.
-        load: Queries that wait at each or that it runs; `FAR` if it has failed.
+        load: Queries that wait at each or that it runs; `FAR` if it does not serve.
         fewest: A tournament: place 1 has the worker with the smallest load, of equals the lowest number. The winner of
             places 2i and 2i + 1 is at i; worker i itself is at workers + i. Shape (2 workers,).
         runs: Queries in the batch that keeps it from the next one.
@@ -64,7 +69,7 @@ class RoutedState(NamedTuple):
         turn: The queue whose turn it is at each, under `FAIR`.
         free_ns: When running workers can take their next batches, a heap with `busy`.
         busy: The numbers of these workers.
-        loaded: The subnet on each; `FAILED` or `NEW`.
+        loaded: The subnet on each; `FAILED`, `NEW` or `GONE`.
         last_ns: When each finishes all batches that it has begun.
         fails_ns: Next failure of each.
         root: The most urgent query that waits, -1 for none: of a heap of `sim.compiled.heaps.merged`.
@@ -73,7 +78,7 @@ class RoutedState(NamedTuple):
         deficit: What each queue may still use at a worker, under `FAIR`.
         child: See `sim.compiled.heaps.merged`.
         sibling: As there.
-        stranded: A heap of queries without a worker: theirs has failed, or none was alive when they came.
+        stranded: A heap of queries without a worker: theirs serves no longer, or none served when they came.
         waits: Queries of each queue that wait anywhere.
         ahead: `deficit` at the worker that is offered, if the offer that was made last is taken.
         offered: Queues that were offered that worker already.
@@ -133,20 +138,19 @@ def routed_state_of(setting: QueueSetting, queries: int) -> RoutedState:
     for at_ns, worker, what, *_ in setting.changes[::-1]:
         if what == FAILS:
             fails_ns[worker] = at_ns
-    fewest = np.arange(-workers, workers)
-    for place in range(workers - 1, 0, -1):  # none has any load: the lowest number wins
-        fewest[place] = fewest[2 * place : 2 * place + 2].min()
+    at = np.zeros(12, np.int64)
+    at[ALIVE], at[HELD_NS] = workers, FAR
 
-    def zeros(*shape: int) -> npt.NDArray[np.int64]:
+    def zeros(*shape: int) -> _Ints:
         return np.zeros(shape, np.int64)
 
     return RoutedState(
-        at=np.array([0, workers, 0, 0]),
+        at=at,
         open=zeros(workers),
         alive=np.arange(workers),
         is_idle=np.ones(workers, np.bool_),
         load=zeros(workers),
-        fewest=fewest,
+        fewest=_tournament(zeros(workers)),
         runs=zeros(workers),
         total=zeros(workers),
         turn=np.full(workers, queues - 1),
@@ -161,8 +165,54 @@ def routed_state_of(setting: QueueSetting, queries: int) -> RoutedState:
         deficit=np.zeros((workers, queues)),
         child=zeros(queries),
         sibling=zeros(queries),
-        stranded=zeros(queries if len(setting.changes) else 0),
+        stranded=zeros(queries),
         waits=zeros(queues),
         ahead=np.zeros(queues),
         offered=np.zeros(queues, np.bool_),
+    )
+
+
+def _tournament(load: _Ints) -> _Ints:
+    """Return `RoutedState.fewest`."""
+    fewest = np.arange(-len(load), len(load))
+    for place in range(len(load) - 1, 0, -1):
+        fewest[place] = min(fewest[2 * place : 2 * place + 2], key=lambda worker: (load[worker], worker))
+    return fewest
+
+
+def with_routed_workers(
+    setting: QueueSetting, routes: Routes, state: RoutedState, kinds: Sequence[int]
+) -> tuple[QueueSetting, Routes, RoutedState]:
+    """Return constants and state with more workers, which are to come and are offered last, by the kind of each."""
+    if not kinds:
+        return setting, routes, state
+    more, queues = len(kinds), len(setting.rank)
+
+    def longer(array: npt.NDArray[_T], value: int = 0) -> npt.NDArray[_T]:
+        return np.concatenate([array, np.full((more, *array.shape[1:]), value, array.dtype)])
+
+    load, kind = longer(state.load, FAR), np.concatenate([setting.kind, kinds])
+    rank = np.concatenate([routes.rank, np.arange(len(routes.rank), len(kind))])
+    return (
+        setting._replace(kind=fixed(kind)),
+        routes._replace(rank=fixed(rank)),
+        state._replace(
+            open=longer(state.open),
+            alive=longer(state.alive),
+            is_idle=longer(state.is_idle),
+            load=load,
+            fewest=_tournament(load),
+            runs=longer(state.runs),
+            total=longer(state.total),
+            turn=longer(state.turn, queues - 1),
+            free_ns=longer(state.free_ns),
+            busy=longer(state.busy),
+            loaded=longer(state.loaded, NEW),
+            last_ns=longer(state.last_ns),
+            fails_ns=longer(state.fails_ns, FAR),
+            root=longer(state.root, -1),
+            length=longer(state.length),
+            head_ns=longer(state.head_ns),
+            deficit=longer(state.deficit),
+        ),
     )

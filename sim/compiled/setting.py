@@ -5,7 +5,7 @@ The tables of all kinds of workers become one, below each other: the loop knows 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sim.compiled.queue_state import QueueSetting, QueueState
     from sim.compiled.tabulate import DecisionTable, Rule
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from sim.tables.service_times import Distributions
 
     _Ints = npt.NDArray[np.int64]
+    AnySetting = TypeVar("AnySetting", Setting, QueueSetting)
+    AnyState = TypeVar("AnyState", State, QueueState)
 
 
 def drops(rule: Rule) -> bool:
@@ -211,10 +214,39 @@ def limit_of(cluster: Cluster, smallest_ns: Sequence[int], alive: Sequence[int])
     return {"never": -FAR, "expired": -cluster.dispatch_ns, "hopeless": hopeless}[cluster.drop]
 
 
-def with_workers(setting: Setting, state: State, kinds: Sequence[int]) -> tuple[Setting, State]:
+def limits_of(
+    cluster: Cluster,
+    smallest_ns: Sequence[Sequence[int]],
+    kind: _Ints | Sequence[int],
+    alive: Sequence[int],
+    changes: Sequence[tuple[int, int, int]],
+    gone: Container[int] = (),
+) -> _Ints:
+    """Return the slacks below which queries of each queue are dropped, at the start and from each change on.
+
+    Args:
+        cluster: The workers.
+        smallest_ns: The smallest latency by queue and kind.
+        kind: As for `changes_of`, as the next three.
+        alive: See there.
+        changes: See there.
+        gone: See there.
+
+    Returns:
+        int64, shape (changes + 1, queues).
+    """
+    each = (
+        [limit_of(cluster, of, alive), *changes_of(cluster, of, kind, alive, changes, gone)[:, 4]] for of in smallest_ns
+    )
+    return fixed(np.array(list(each)).T)
+
+
+def with_workers(setting: AnySetting, state: AnyState, kinds: Sequence[int]) -> tuple[AnySetting, AnyState]:
     """Return constants and state with more workers, which are to come, by the kind of each."""
+    if not kinds:
+        return setting, state
     kind = np.concatenate([setting.kind, kinds])
-    counts = np.bincount(kind, minlength=len(setting.first))
+    counts: _Ints = np.bincount(kind, minlength=len(setting.first))
     first = np.cumsum([0, *counts[:-1]])
     free = np.empty(len(kind), np.int64)
     for old, new, idle in zip(setting.first, first, state.idle, strict=True):

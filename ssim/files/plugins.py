@@ -268,7 +268,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
     """
     fields = {parameter_of(field): field for field in dataclasses.fields(owner) if field.init}
     issues = [
-        Issue((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
+        Issue((key,), f"unknown parameter of {owner.__name__}", "", did_you_mean(key, fields), at_key=True)
         for key in params
         if key not in fields
     ]
@@ -335,7 +335,7 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
     return list(issues.values())
 
 
-_UNKNOWN = "is not known here"
+_UNKNOWN = "unknown key"
 _ABSENT = {"missing": "is missing", "extra_forbidden": _UNKNOWN, "unexpected_keyword_argument": _UNKNOWN}
 """What pydantic says of keys that should be there or should not: of models, and of dataclasses within dataclasses."""
 

@@ -19,6 +19,7 @@ import sim.compiled.compiling
 import sim.compiled.kernel
 import sim.compiled.offers
 import sim.compiled.queue_kernel
+import sim.compiled.queues
 import sim.compiled.replay
 import sim.compiled.routed_kernel
 import sim.compiled.turns
@@ -34,7 +35,13 @@ from sim.compiled.replay import replay_compiled
 from tests.laws.cases import cases, kind_cases, planned_cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
-from tests.laws.test_planned import engines_agree, held_while_one_that_goes_fails, planned_rules
+from tests.laws.test_planned import (
+    engines_agree,
+    engines_agree_on_planned_queues,
+    held_while_one_that_goes_fails,
+    planned_queues,
+    planned_rules,
+)
 from tests.laws.test_queues import engines_agree_on_queues, ruled_queues
 from tests.policies.engines import assert_same
 
@@ -114,15 +121,15 @@ TURNS = {
     "who can take a batch now is idle": ("self._busy_ns[worker] >= now_ns)", "self._busy_ns[worker] > now_ns)"),
     "a failure that ends the last batch is forgotten": (" not in left or change in kept]", " not in left]"),
     "who has gone fails": (" if change[1] not in left or change in kept]", "]"),
-    "lost queries are answered": ("ended & (lost == 0)", "ended"),
+    "lost queries are answered": ("ended[5] == 0].sum()", "ended[5] >= 0].sum()"),
     "no start-up": ("(now_ns + new.startup_ns, new.worker, COMES)", "(now_ns, new.worker, COMES)"),
     "who goes is no event": ("[(now_ns, worker, LEAVES) for worker in left]", "[]"),
     "busy before it came": ("np.maximum(np.maximum(start_ns, self._since_ns), up_ns[worker])", "start_ns"),
     "batches are counted twice": ("still[7] = 0", "pass"),
-    "hopeless by the workers before": ("changes=changes, limit_ns=limit_ns)", "changes=changes)"),
-    "drops are counted again": ("self._dropped + self._drops, 0", "self._dropped + self._drops, self._drops"),
+    "hopeless by the workers before": ("alive[self._pool_of[worker]] += 1", "pass"),
+    "drops are counted again": ("= [still], counts", "= [still], counts * [[1], [0], [1]]"),
     "the last batch is that of the last turn": ("max(last_ns[worker], finish)", "max(last_ns[worker], 0)"),
-    "the old policy stays": ("state, policy if changed else None", "state, None"),
+    "the old policy stays": ("None if policy is old else", "None if True else"),
 }
 """In the turns of the compiled engine. Compared with the SimPy engine."""
 
@@ -136,7 +143,7 @@ QUEUE_LOOP = {
     "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
     "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
     "quantile of another query": ("query = state.waiting[state.head[place]]", "query = state.waiting[0]"),
-    "the last ones are never turned away": ("FAR - 1, setting.bounds[place]", "FAR - 1, FAR"),
+    "the last ones are never turned away": ("until_ns - 1, setting.bounds[place]", "until_ns - 1, FAR"),
 }
 """In the loop of several queues. Compared with the SimPy engine."""
 
@@ -165,6 +172,29 @@ ROUTED_LOOP = {
 }
 """In the loop of a queue for each worker. Compared with the SimPy engine."""
 
+QUEUE_STOPS = {
+    "who goes takes batches": ("if loaded[worker] != GONE:", "if True:"),
+    "arrivals before a turn are admitted after it": ("if next_ns[place] < until_ns:", "if False:"),
+    "arrivals at a turn are admitted before it": ("place, until_ns - 1,", "place, until_ns,"),
+    "the first queue's turn after each stop": ("state.at[TURN] = held_ns, turn", "state.at[TURN] = held_ns, 0"),
+    "holds end at a stop": ("state.at[HELD_NS], state.at[TURN] = held_ns, turn", "state.at[TURN] = turn"),
+}
+"""In the loop of several queues, with a planner. Compared with the SimPy engine."""
+
+ROUTED_STOPS = {
+    "who goes takes batches": ("if loaded[worker] != GONE:", "if True:"),
+    "holds end at a stop": ("at[HELD_NS] = running, arrived, change, held_ns", "_ = running, arrived, change, held_ns"),
+    "what happens at a turn comes first": ("if now >= until_ns:", "if now > until_ns:"),
+}
+"""Likewise, with a queue for each worker."""
+
+QUEUE_TURNS = {
+    "batches are of the first queue": ("int(queue_of[left[place]]) if queue_of.size else 0", "0"),
+    "nobody is rejected": ("np.stack([arrived, dropped, rejected])", "np.stack([arrived, dropped, 0 * rejected])"),
+    "who is rejected waits": ("(arrived - taken - dropped - rejected)", "(arrived - taken - dropped)"),
+}
+"""Likewise, in the turns of the compiled engine."""
+
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
     "a late report of a lost batch frees": ("if self._running[worker] == batch:", "if True:"),
@@ -191,7 +221,7 @@ INSTANT = {
 """In the rule of the instant. Compared with the naive engine, as the next three."""
 
 STATION = {
-    "no drop rule": ("if queue.length:", "if False:"),
+    "no drop rule": ("if queue.length and", "if False and"),
     "hopeless without the overhead": ("self._cluster.dispatch_ns + min(pool", "min(pool"),
 }
 
@@ -287,10 +317,10 @@ def with_kinds(draw: st.DrawFn) -> tuple[Case, Any]:
 def test_the_code_has_the_lines_that_faults_change() -> None:
     for module, changes in (
         (sim.compiled.kernel, KERNEL | KINDS | GOES),
-        (sim.compiled.turns, TURNS),
-        (sim.compiled.queue_kernel, QUEUE_LOOP),
+        (sim.compiled.turns, TURNS | QUEUE_TURNS),
+        (sim.compiled.queue_kernel, QUEUE_LOOP | QUEUE_STOPS),
         (sim.compiled.offers, COMPILED_OFFERS),
-        (sim.compiled.routed_kernel, ROUTED_LOOP),
+        (sim.compiled.routed_kernel, ROUTED_LOOP | ROUTED_STOPS),
         (sim.engine.instant, INSTANT),
         (sim.engine.station, STATION),
         (sim.engine.driver, DRIVER),
@@ -390,6 +420,35 @@ def test_a_fault_in_the_loop_of_a_queue_for_each_worker_is_caught(name: str | No
         return fails(agrees)
 
     assert caught(ruled_queues(routed=True), differs, 3000 if name else 100) == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *QUEUE_STOPS, *ROUTED_STOPS, *QUEUE_TURNS])
+@pytest.mark.parametrize("routed", [False, True])
+def test_a_fault_in_the_turns_of_a_run_with_queues_is_caught(name: str | None, routed: bool) -> None:
+    stops = ROUTED_STOPS if routed else QUEUE_STOPS
+    if name is not None and name not in stops | QUEUE_TURNS:
+        pytest.skip("a fault of the other loop")
+    kernel, loop = (
+        (sim.compiled.routed_kernel, "advance_routed") if routed else (sim.compiled.queue_kernel, "advance_queues")
+    )
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        made = mutant(kernel, stops.get(str(name), ("rows += 1\n", "rows += 1\n")))
+        turns = mutant(sim.compiled.turns, QUEUE_TURNS.get(str(name), ("still[7] = 0", "still[7] = 0")))
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(kernel, loop, getattr(made, loop)),
+                mock.patch.object(sim.compiled.queues, "CompiledTurns", turns.CompiledTurns),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree_on_planned_queues(*drawn)
+
+        return fails(agrees)
+
+    some = planned_queues().filter(lambda drawn: drawn[0].cluster.is_routed == routed)
+    assert caught(some, differs, 3000 if name else 100) == (name is not None)
 
 
 def fails(law: Callable[[], None]) -> bool:

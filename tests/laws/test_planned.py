@@ -23,7 +23,7 @@ from sim import (
     simulate,
 )
 from sim.compiled.step_policy import HOLD
-from sim.compiled.tabulate import DecisionTable, Rule, tables_of
+from sim.compiled.tabulate import DecisionTable, QueueRules, Rule, tables_of
 from sim.engine.kind_metrics import by_kind
 from sim.engine.metrics import utilisation
 from sim.engine.planning import PlannerView, WorkerPlan
@@ -35,6 +35,7 @@ from tests.policies.engines import assert_same
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
+from sim.compiled.queues import replay_queues
 from sim.compiled.replay import replay_compiled, replay_counted, replay_stream
 from sim.compiled.turns import Planning
 from tests.laws.test_compiled import decision_tables, tables_by_kind
@@ -229,6 +230,49 @@ def test_both_engines_agree_in_many_cases_with_a_planner(drawn: tuple[Case, Eith
     engines_agree(*drawn)
 
 
+@st.composite
+def planned_queues(draw: st.DrawFn) -> tuple[Case, tuple[EitherRule, ...], int]:
+    """Return a case with a planner and queues, or a queue for each worker; the policy of each queue; and a seed."""
+    case = draw(planned_cases().filter(lambda case: bool(case.cluster.queues) or case.cluster.is_routed))
+    case = dataclasses.replace(case, planner=dataclasses.replace(case.planner, other=None))
+    kinds, policies = tuple(kind.name for kind in case.cluster.kinds), []
+    for pools in case.cluster.pools_by_queue(case.table):
+        tables = {pool.kind: pool.table for pool in pools}
+        each = [decision_tables(len(tables[kind].subnets), tables[kind].max_batch) for kind in kinds or [""]]
+        policies.append(EitherRule(draw(st.tuples(*[st.tuples(*each)] * 2)), kinds))
+    return case, tuple(policies), draw(st.integers(0, 3))
+
+
+@settings(max_examples=100, deadline=None)
+@given(planned_queues())
+def test_both_engines_agree_with_a_planner_and_queues(drawn: tuple[Case, tuple[EitherRule, ...], int]) -> None:
+    engines_agree_on_planned_queues(*drawn)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(planned_queues())
+def test_both_engines_agree_in_many_cases_with_a_planner_and_queues(
+    drawn: tuple[Case, tuple[EitherRule, ...], int],
+) -> None:
+    engines_agree_on_planned_queues(*drawn)
+
+
+def engines_agree_on_planned_queues(case: Case, policies: tuple[EitherRule, ...], seed: int) -> None:
+    """Query by query, worker by worker, and turn by turn."""
+    trace, cluster, table = case.trace, case.cluster, case.table
+    seen, repeated = Recorder(case.planner), Recorder(case.planner)
+    by_name = {queue.name: policy for queue, policy in zip(cluster.queues, policies, strict=False)}
+    plans = {"planner": seen, "period_ns": case.period_ns}
+    expected = simulate(trace, cluster, table, by_name or policies[0], seed=seed, **plans)
+    planning = Planning(repeated, case.period_ns, policies, lambda changed, _: changed.rule)
+    rules = QueueRules(tuple(policy.rule for policy in policies))
+    found = replay_queues(trace, cluster, table, rules, seed=seed, planning=planning)
+    assert_same(found, expected)
+    assert_same_fleet(found.fleet, expected.fleet)
+    assert str(repeated.views) == str(seen.views)
+
+
 def held_while_one_that_goes_fails() -> tuple[Case, EitherRule, int, list[int]]:
     """Return what random cases hardly ever have: a hold, in which a worker fails that takes no further batch."""
     names = (ProfiledSubnet("s", 70.0),)
@@ -255,7 +299,7 @@ def engines_agree(case: Case, policy: EitherRule, seed: int, cuts: list[int]) ->
     trace, cluster, table = case.trace, case.cluster, case.table
     plans = {"planner": case.planner, "period_ns": case.period_ns}
     expected = simulate(trace, cluster, table, policy, seed=seed, **plans)
-    planning = Planning(case.planner, case.period_ns, policy, lambda changed: changed.rule)
+    planning = Planning(case.planner, case.period_ns, [policy], lambda changed, _: changed.rule)
     how = {"seed": seed, "planning": planning}
     found = replay_compiled(trace, cluster, table, policy.rule, **how)
     assert_same(found, expected)

@@ -295,16 +295,10 @@ def test_the_choice_of_the_engine_knows_what_runs_queues() -> None:
     choice = choose(10**6, cluster, TOY, One(), "auto")
     reason = "the policies of the queues have decision tables of 2 entries in all"
     assert (choice.engine, choice.reason) == ("compiled", reason)
-    assert choose(10**6, cluster, TOY, One(), "auto", planned=True).reason == PLANNED
-    with pytest.raises(SpecError, match=PLANNED):
-        choose(10, cluster, TOY, One(), "compiled", planned=True)
     with pytest.raises(SpecError, match=f"Aimd: {ONE_QUEUE}"):
         choose(10, cluster, TOY, {"a": One(), "b": Aimd(accuracy=70.0)}, "compiled")
     routed = dataclasses.replace(cluster, routing="random")
     assert choose(10**6, routed, TOY, One(), "auto").engine == "compiled"
-
-
-PLANNED = "several queues with a planner run in SimPy only"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,18 +102,18 @@ def test_a_rule_of_ones_own_is_named_by_its_file_or_its_module(folder: Path) -> 
     ("old", "new", "told"),
     [
         ("share: 0.25", "share: 0.05", "attacker.share: is rounded to 0 workers of 8 (0.05)"),
-        ("share: 0.25", "shar: 0.25", "attacker.shar: is not known here; did you mean 'share'?"),
+        ("share: 0.25", "shar: 0.25", "attacker.shar: unknown key; did you mean 'share'?"),
         ("share: 0.25", "share: 1.5", "attacker.share"),
         ("share: 0.25", "datasets: [trainer-default-8]", "attacker.datasets.0: not a dataset of trainer"),
         ("share: 0.25, ", "", "attacker: needs either share or datasets (neither)"),
-        ("scale: 2.0", "scle: 2.0", "attacker.config.scle: Inverter has no such parameter; did you mean 'scale'?"),
+        ("scale: 2.0", "scle: 2.0", "attacker.config.scle: unknown parameter of Inverter; did you mean 'scale'?"),
         ("mine.py:Inverter", "mine.py:Invert", "attacker.program: mine has no class of this name ('Invert')"),
         ("mine.py:Inverter", "mine.py:Half", "attacker.program: Half is not derived from Program"),
         ('program: "mine.py:Inverter", ', "", "variants.attacker: no program"),
         (
             'program: "mine.py:Inverter"',
             'program: "federated.programs:Aggregator"',
-            "attacker.config.scale: Aggregator has no such parameter",
+            "attacker.config.scale: unknown parameter of Aggregator",
         ),
     ],
 )

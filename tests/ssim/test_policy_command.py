@@ -31,7 +31,7 @@ def test_list_names_every_policy_and_its_parameters() -> None:
     [
         (["slackfit"], "runs in the compiled engine as a decision table of 4 slack intervals x 1 queue length"),
         (["slackfit", "--set", "queue_aware=true"], "x 16 queue lengths"),
-        (["slackfit"], "slackfit: needs SimPy with: several queues with a planner; a queue for each worker"),
+        (["slackfit"], "slackfit: needs SimPy with: workers with limited memory"),
         (
             ["aimd", "--set", "accuracy=78.25"],
             "aimd: needs SimPy with: several queues; a queue for each worker",

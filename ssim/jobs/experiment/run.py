@@ -17,6 +17,7 @@ from sim.tables.law import FIXED
 from sim.traces.merged import Merged
 from ssim.jobs.experiment.arrivals import queries_ahead, trace_key_of, trace_of
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
+from ssim.jobs.experiment.placement import search_identity
 from ssim.jobs.experiment.planners import build_planner, planner_identity
 from ssim.jobs.experiment.planning import table_hash, table_seen
 from ssim.jobs.experiment.policies import build_policy, may_draw
@@ -188,6 +189,7 @@ class PolicySetup:
             **({"kind_plans": plans} if any(plans := self.kind_plans()) else {}),
             **self._queue_policies(),
             **planner_identity(self.spec.planner, self._planner),
+            **search_identity(self.spec),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self.own_code())},
         }
 
@@ -286,9 +288,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             SpecError: The compiled engine was asked for and can't run this.
         """
         setup, slo_ns = self.setup, self.parts.slo_ns
-        planned = self.spec.planner is not None
-        how = (setup.cluster, setup.table, setup.policies(), self.spec.engine, slo_ns)
-        return choose(queries, *how, planned=planned)
+        return choose(queries, setup.cluster, setup.table, setup.policies(), self.spec.engine, slo_ns)
 
     def decides_by(self) -> tuple[str, str]:
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""

@@ -10,6 +10,7 @@ from sim.engine.driver import simulate
 from sim.engine.energy import has_energy
 from sim.engines import planning_for, simpy_instead
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.placement import placed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,16 +52,17 @@ def _simulated(run: ExperimentRun, rule: Rule | QueueRules | None, shared: Path 
     if rule is None:
         trace = trace_of(run.trace_key, parts.source, run.seed, shared)
         parts.measure.check(trace.duration_ns)
-        how = (setup.cluster, setup.table, setup.policies())
+        how = (placed(run), setup.table, setup.policies())
         found = simulate(trace, *how, seed=run.seed, planner=planner, period_ns=period_ns)
         return found.measured(parts.measure)
+    planning = planning_for(planner, period_ns, setup.policies(), setup.cluster, setup.table, parts.slo_ns)
     if isinstance(rule, QueueRules):
         from sim.compiled.queues import replay_queues
 
         trace = trace_of(run.trace_key, parts.source, run.seed, shared)
         parts.measure.check(trace.duration_ns)
-        return replay_queues(trace, setup.cluster, setup.table, rule, seed=run.seed).measured(parts.measure)
-    planning = planning_for(planner, period_ns, setup.policy(), setup.cluster, setup.table, parts.slo_ns)
+        found = replay_queues(trace, setup.cluster, setup.table, rule, seed=run.seed, planning=planning)
+        return found.measured(parts.measure)
     streams = spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
     if streams and not any(has_energy(parts.cluster, parts.table, kind.name) for kind in parts.cluster.kinds):
         return _counted(run, rule, planning)
