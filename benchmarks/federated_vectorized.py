@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import statistics
 from time import process_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.federated_peers import perceptron
 from benchmarks.peers import aligned
+from federated.averaging import Update
 from federated.context import TrainingContext
 from federated.costs import CostModel
 from federated.job import FederatedJob, TrainingTask
@@ -28,7 +29,6 @@ from supernet.network_family import InsertionOptions, NetworkFamily
 from topology.deployment import Dataset
 
 if TYPE_CHECKING:
-    from federated.averaging import Update
     from supernet.family import Family
 
 REPEATS = 3
@@ -37,7 +37,7 @@ CLIENTS = (10, 100)
 BATCHES = (8, 32)
 
 
-def perceptron_family(hidden: int) -> Family:
+def perceptron_family(hidden: int) -> Any:  # a property stands for the class variable of the protocol
     """Return the family of a network with one hidden layer."""
     return NetworkFamily(perceptron, {"hidden": hidden}, (1, 8, 8), InsertionOptions(widths=(0.5, 1.0)))
 
@@ -65,7 +65,11 @@ def row(name: str, family: Family, clients: int, batch: int) -> list[str]:
     def apart() -> list[Update]:
         return [job.train(*training) for training in trainings()]
 
-    ways, seconds, updates = (apart, lambda: job.train_together(trainings())), ([], []), [[], []]
+    def together() -> list[Update]:
+        return job.train_together(trainings())
+
+    ways, seconds = (apart, together), (list[float](), list[float]())
+    updates = [list[Update](), list[Update]()]
     for _ in range(REPEATS + 1):  # the first one warms up
         for which, way in enumerate(ways):
             begin = process_time()
