@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FAST := tests/golden tests/policies tests/sim/base tests/sim/engine tests/sim/tables tests/sim/traces tests/topology/test_steps.py tests/ssim/test_expand.py tests/ssim/test_settings.py tests/test_packaging.py tests/test_names.py tests/test_words.py
 TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
 
+# Tests start hundreds of processes: each would compile the toolkit, and pytest rewrite all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install azure check test test-all package lint mypy pyright docs bench gpu clean
 .DELETE_ON_ERROR:
 
@@ -29,7 +32,7 @@ test: lint
 	$(BIN)/pytest -n auto --dist loadgroup -q --durations=5
 
 test-all: lint
-	$(BIN)/pytest -n auto --dist loadgroup -q -m "" --durations=10
+	$(BIN)/pytest -n auto --dist loadgroup -q -m "" --hypothesis-profile=thorough --durations=10
 
 lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .

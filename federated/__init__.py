@@ -27,7 +27,7 @@ from federated.cyclic import CyclicTrainer, SwarmTrainer
 from federated.decentralised import PeerTrainer
 from federated.gossip import GossipTrainer
 from federated.job import FederatedJob
-from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Natural, Partition, Quantity
+from federated.partition import Clients, Dirichlet, DirichletEqual, Iid, LabelSkew, Natural, Partition, Quantity
 from federated.privacy import Privacy
 from federated.programs import (
     Aggregator,
@@ -46,6 +46,7 @@ __all__ = [
     "Algorithm",
     "AsyncAggregator",
     "Attacker",
+    "Clients",
     "ClippedMean",
     "Compression",
     "CoordinatedAggregator",

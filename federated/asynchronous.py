@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
 from federated.programs import INVALID, Aggregator
-from sim.base.errors import SpecError
+from sim.base.errors import SpecError, TrainingError
 from sim.base.parameters import PositiveInt  # noqa: TC001 - programs are built by what their annotations say
 from sim.base.units import NS_PER_S
 from topology.program import Break
@@ -21,6 +21,9 @@ from topology.program import Break
 if TYPE_CHECKING:
     from topology.io import IO
     from topology.message import Message
+
+_TRIES = 3
+"""After so many updates of each client that were refused in a row, a training ends."""
 
 
 @dataclass(eq=False)
@@ -58,6 +61,7 @@ class AsyncAggregator(Aggregator):
             raise SpecError("algorithm", problem, type(self.job.algorithm).__name__, "use fedavg")
         self.outstanding: dict[str, int] = {}  # how many times each client had left when it was sent the model
         self.begun_ns: dict[str, dict[int, int]] = {}  # when each client was sent a version that it has not answered
+        self.refusals: dict[str, int] = {}  # since the last update that was used
         self.reset_buffer()
 
     def reset_buffer(self) -> None:
@@ -118,7 +122,9 @@ class AsyncAggregator(Aggregator):
             self.others.add(replace(plain, weights=dict.fromkeys(plain.weights, 1.0)), scale)
         except INVALID as error:
             io.log("refused", sender=message.sender, round=self.version + 1, why=str(error))
+            self.note_refused(io, message.sender, str(error))
             return
+        self.refusals.clear()
         self.scales += scale
         self.buffered += 1
         io.log("buffered", sender=message.sender, base=update.base, staleness=staleness)
@@ -129,6 +135,18 @@ class AsyncAggregator(Aggregator):
         stats = io["distribute"].peer_stats.setdefault(message.sender, {})
         stats |= {"loss": plain.loss, "utility": utility, "seconds": seconds, "round": self.version + 1}
         stats["load"] = stats.get("load", 0) + 1
+
+    def note_refused(self, io: IO, sender: str, why: str) -> None:
+        """Count a refused update: there may never be a next version.
+
+        Raises:
+            TrainingError: Several in a row of each client were refused.
+        """
+        self.refusals[sender] = self.refusals.get(sender, 0) + 1
+        if all(self.refusals.get(peer, 0) >= _TRIES for peer in self.present_peers(io)):
+            problem = f"the last {_TRIES} updates of each client were refused; the newest"
+            hint = "if they are not finite: a smaller `rate`, or other data"
+            raise TrainingError(f"{io.worker.id}, version {self.version + 1}", problem, f"{sender}: {why}", hint)
 
     async def average(self, io: IO) -> None:
         """Compute the mean once the buffer is full."""

@@ -1,4 +1,7 @@
-"""Clients that attack: a role program of which a share of the workers sends something else than it should."""
+"""Clients that attack: a role program of which a share of the workers sends something else than it should.
+
+As the program of a variant it makes all workers of that variant attackers.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Attacker(Trainer):
     """A trainer, if it is not among the attackers of its role; these are drawn by the seed.
 
     Attributes:
-        share: Share of the workers of the role that attack.
+        share: Share of the workers of the role that attack; of a variant, all of its workers do.
         attack: `sign_flip` sends minus the update, `gaussian` random numbers with the standard deviation `scale`;
             `label_flip` trains on the labels in reverse order, the last class for the first; `alie` sends the mean of
             the attackers' own updates less so many standard deviations that the majority hides it (ALIE).
@@ -54,16 +57,21 @@ class Attacker(Trainer):
         """Begin, and check the number of attackers.
 
         Raises:
-            SpecError: Labels that are numbers are to be flipped; a share above 0 is rounded to no attacker; or ALIE
-                needs several, and fewer than half of the clients.
+            SpecError: Labels that are numbers are to be flipped; a share above 0 is rounded to no attacker, or is given
+                to a variant; or ALIE needs several, and fewer than half of the clients.
         """
         super().load(io)
+        variant = io.variants.get(io.worker.id)
+        configs = {use.key: use.config for use in io.plan.tag.programs}
+        if variant is not None and "share" in configs[f"{io.worker.role}/{variant}"]:
+            problem, hint = "not used: all workers of a variant attack", f"set the share of the variant {variant!r}"
+            raise SpecError(f"{io.worker.id}, share", problem, f"{self.share:g}", hint)
         if self.attack == "label_flip" and self.job.context.has_numbers:
             raise SpecError(
                 f"{io.worker.id}, attack", "needs labels that are classes", self.attack, "sign_flip or alie"
             )
         count, total = len(self.attackers(io)), len(io.plan.roles[io.worker.role])
-        if self.share and not count:
+        if variant is None and self.share and not count:
             hint = f"more than {0.5 / total:g} for 1 attacker, or 0"
             raise SpecError(f"{io.worker.id}, share", f"is rounded to 0 attackers of {total}", f"{self.share:g}", hint)
         if self.attack == "alie" and count and not 1 < count < total / 2:
@@ -83,8 +91,10 @@ class Attacker(Trainer):
         return self.losses.of_each(outputs, labels)
 
     def attackers(self, io: IO) -> list[str]:
-        """Return the ids of the attackers among the workers of its role."""
-        role = io.worker.role
+        """Return the ids of the attackers among the workers of its role, or of its variant."""
+        role, variant = io.worker.role, io.variants.get(io.worker.id)
+        if variant is not None:
+            return [f"{role}/{n}" for n in range(len(io.plan.roles[role])) if io.variants.get(f"{role}/{n}") == variant]
         count = len(io.plan.roles[role])
         order = self.job.rng("attackers", role, 0).permutation(count)
         return sorted(f"{role}/{number}" for number in order[: round(self.share * count)])
@@ -114,16 +124,15 @@ class Attacker(Trainer):
 
         They know each other's data. It costs no virtual time: each of them trains for itself.
         """
-        found = _AGREED.setdefault(self.task, {})
-        if io.worker.role not in found:
-            ids = self.attackers(io)
+        found, ids = _AGREED.setdefault(self.task, {}), tuple(self.attackers(io))
+        if ids not in found:
             updates = [self.honest(io, id_) for id_ in ids]
             z = most_hidden(len(io.plan.roles[io.worker.role]), len(ids))
-            found[io.worker.role] = {}
+            found[ids] = {}
             for name, part in updates[0].items():
                 rows = torch.stack([update[name] for update in updates]).to(torch.float64)
-                found[io.worker.role][name] = (rows.mean(0) - z * rows.std(0, correction=0)).to(part.dtype)
-        return found[io.worker.role]
+                found[ids][name] = (rows.mean(0) - z * rows.std(0, correction=0)).to(part.dtype)
+        return found[ids]
 
     def honest(self, io: IO, id_: str) -> State:
         """Return the update that a worker would send without an attack, if it had trained in each round."""
@@ -142,5 +151,5 @@ def most_hidden(clients: int, attackers: int) -> float:
     return NormalDist().inv_cdf((honest - supporters) / honest)
 
 
-_AGREED: WeakKeyDictionary[TrainingTask, dict[str, State]] = WeakKeyDictionary()
-"""What the attackers of a role agreed on for a task, so that one of them computes it in each process."""
+_AGREED: WeakKeyDictionary[TrainingTask, dict[tuple[str, ...], State]] = WeakKeyDictionary()
+"""What attackers agreed on for a task, by their ids, so that one of them computes it in each process."""

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import torch
 
-from federated.partition import Natural, divides_classes
+from federated.partition import Clients, divided, divides_classes
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
 from sim.base.errors import DataError, SpecError, did_you_mean
@@ -142,13 +142,13 @@ class TrainingContext:
 
     def _parts(self, ordered: Sequence[Dataset]) -> list[Indices]:
         """Return the indices of each client's training examples."""
-        if isinstance(self.partition, Natural):
-            return self.partition.parts(self.splits.clients, [dataset.id for dataset in ordered], self.seed)
-        labels = self.splits.train.labels
+        train, uses_labels = self.splits.train, getattr(self.partition, "uses_labels", True)
+        labels = train.labels if uses_labels else torch.zeros(len(train), dtype=torch.int64)
         if labels.dim() > 1 and divides_classes(self.partition):
             value, hint = type(self.partition).__name__, "iid, quantity or natural"
             raise SpecError("partition", "divides classes, and an example has several labels", value, hint)
-        return self.partition.split(labels.numpy(), [dataset.size for dataset in ordered], self.seed)
+        clients = Clients([dataset.id for dataset in ordered], self.splits.clients)
+        return divided(self.partition, labels.numpy(), [dataset.size for dataset in ordered], self.seed, clients)
 
     def opened(self, id_: str) -> Splits:
         """Return the data of a client that has its own, after checks.

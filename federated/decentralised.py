@@ -74,6 +74,17 @@ class MessagingTrainer(Trainer):
                 self.pending.append(message)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UploadRequest:
+    """The aggregator's message to a trainer whose cluster has not uploaded, and one of whose ring has left.
+
+    Attributes:
+        version: Version of the model of the round.
+    """
+
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Tells other trainers that this one has joined late and waits to begin.

@@ -344,3 +344,19 @@ def check_aggregation(
     for name, given in (("privacy", privacy), ("maxnet", maxnet)):
         if rule is not None and given is not None:
             raise SpecError("aggregation", f"{name} {problem}", "", f"remove {name} or aggregation")
+
+
+def check_ring(job: FederatedJob) -> None:
+    """Check that rings within clusters can average the updates: only deltas and weights are.
+
+    Raises:
+        SpecError: They are compressed, or something else of each client counts.
+    """
+    algorithm, rule = job.algorithm, job.aggregation
+    problem = "not possible where rings average the updates"
+    if job.compression is not None:
+        raise SpecError("compression", problem, type(job.compression).__name__, "remove it")
+    if algorithm.uses_control_variates or getattr(algorithm, "normalizes_steps", False):
+        raise SpecError("algorithm", problem, type(algorithm).__name__, "use fedavg, fedprox or fedopt")
+    if needs_losses(rule):
+        raise SpecError("aggregation", problem, type(rule).__name__, "a rule without losses, or none")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - the fields of a named tuple
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,15 +13,28 @@ from sim.base.parameters import Parameters, Positive, PositiveInt
 from sim.base.streams import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     Indices = npt.NDArray[np.int64]
 
 
+class Clients(NamedTuple):
+    """The clients, as the topology and the data name them.
+
+    Attributes:
+        ids: The ids of their datasets in the topology, in order.
+        of_examples: The client that holds each example; None if the data source does not say.
+    """
+
+    ids: Sequence[str]
+    of_examples: Sequence[str] | None
+
+
 class Partition(Protocol):
     """A frozen dataclass whose fields are its parameters.
+
+    With a class attribute `uses_clients = True`, `split` takes a fourth argument: the `Clients`. With `uses_labels =
+    False` the labels, which may have to be read from all examples, are zeros.
 
     Attributes:
         uses_sizes: Whether the sizes of the datasets in the topology count; if not, unequal ones are refused.
@@ -47,6 +61,7 @@ class Iid:
     """Random parts of equal size; with unequal `size` in the topology, in proportion to it."""
 
     uses_sizes: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = False
 
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts in proportion to the sizes."""
@@ -168,6 +183,7 @@ class Quantity(Parameters):
     least: PositiveInt = 2
 
     uses_sizes: ClassVar[bool] = False
+    uses_labels: ClassVar[bool] = False
 
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts of different sizes."""
@@ -189,30 +205,21 @@ class Natural:
     """
 
     uses_sizes: ClassVar[bool] = False
+    uses_labels: ClassVar[bool] = False
+    uses_clients: ClassVar[bool] = True
 
-    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
-        """Refuse: labels do not say who holds an example.
-
-        Raises:
-            SpecError: Always.
-        """
-        raise SpecError("partition", "needs the client of each example", "natural", "call `parts`")
-
-    def parts(self, clients: Sequence[str] | None, ids: Sequence[str], seed: int) -> list[Indices]:
-        """Return the indices of each client's examples, in random order: what is held out is then a random share.
-
-        Args:
-            clients: The client of each example; None if the data source does not know it.
-            ids: The ids of the clients' datasets in the topology.
-            seed: Seed of the order.
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int, clients: Clients) -> list[Indices]:
+        """Return the examples of each client, in random order: what is held out is then a random share.
 
         Raises:
-            SpecError: The source does not say, or topology and data have different clients.
+            SpecError: The data does not say whose an example is, or topology and data have different clients.
         """
-        if clients is None:
+        del labels, sizes
+        ids, of_examples = clients
+        if of_examples is None:
             hint = "csv and huggingface: `client: COLUMN`; a dataset of your own: an attribute `clients`; or iid"
             raise SpecError("partition", "the data does not say which client has which example", "natural", hint)
-        held, number_of = np.array(clients, dtype=str), {id_: number for number, id_ in enumerate(ids)}
+        held, number_of = np.array(of_examples, dtype=str), {id_: number for number, id_ in enumerate(ids)}
         known = np.unique(held).tolist()
         for problem, names in (
             ("clients of the data are not in the topology", [name for name in known if name not in number_of]),
@@ -221,7 +228,7 @@ class Natural:
             if names:
                 hint = f"datasets: {{ROLE: {{default: [{_listed(list(map(repr, known)))}]}}}}"  # a bare 1 is a number
                 raise SpecError("partition", problem, _listed(names), hint)
-        numbers, rng = np.array([number_of[name] for name in clients]), stream(seed, "partition")
+        numbers, rng = np.array([number_of[name] for name in of_examples]), stream(seed, "partition")
         return [rng.permutation(np.flatnonzero(numbers == number)) for number in range(len(ids))]
 
 
@@ -238,6 +245,29 @@ SHORT_NAMES = {
 _ATTEMPTS = 1000
 _NAMED = 10
 """At most this many clients are named."""
+
+
+def divided(partition: Any, labels: Indices, sizes: Sequence[int], seed: int, clients: Clients) -> list[Indices]:
+    """Return the indices of each client's examples: what `split` returns, after checks.
+
+    Raises:
+        SpecError: A client gets no examples, or an example goes to two clients or does not exist.
+    """
+    more = (clients,) if getattr(partition, "uses_clients", False) else ()
+    parts = [np.asarray(part, dtype=np.int64) for part in partition.split(labels, sizes, seed, *more)]
+    name = type(partition).__name__
+    if len(parts) != len(sizes):
+        value, hint = f"{len(parts)} of {name}", f"{len(sizes)}, one for each client"
+        raise SpecError("partition", "returned another number of parts", value, hint)
+    every = np.concatenate(_check_nonempty(parts))
+    outside = every[(every < 0) | (every >= len(labels))]
+    if len(outside):
+        raise SpecError("partition", f"{name} gave away an unknown example", str(outside[0]), f"0 to {len(labels) - 1}")
+    twice = np.flatnonzero(np.bincount(every) > 1)
+    if len(twice):
+        hint = "each example belongs to one client"
+        raise SpecError("partition", f"{name} gave away an example twice", f"example {twice[0]}", hint)
+    return parts
 
 
 def divides_classes(partition: Partition) -> bool:

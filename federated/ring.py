@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from federated.averaging import Update
-from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order, present_members
+from federated.decentralised import MessagingTrainer, PeerTrainer, UploadRequest, plan_order, present_members
+from federated.job import check_ring
 from federated.programs import Aggregator
 from federated.state import State, add_delta, prefix_slice
 from federated.trainer import Trainer
@@ -257,23 +258,21 @@ class RingTrainer(RingAllReduce, PeerTrainer):
         self.memory["state"] = new
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class UploadRequest:
-    """The aggregator's message to a trainer whose cluster has not uploaded, and one of whose ring has left.
-
-    Attributes:
-        version: Version of the model of the round.
-    """
-
-    version: int
-
-
 @dataclass(eq=False)
 class HybridTrainer(RingAllReduce):
     """A ring within each cluster; the first member of a ring uploads the mean for all."""
 
     steps = Trainer.steps.before("upload", "announce", "all_reduce", "merge_updates")
     function_tags: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
+
+    def load(self, io: IO) -> None:
+        """Begin, and check that updates can be averaged in a ring.
+
+        Raises:
+            SpecError: They can't.
+        """
+        super().load(io)
+        check_ring(self.job)
 
     async def fetch(self, io: IO) -> None:
         """Receive the newest model; if the aggregator asks for the update of the last round, send it.

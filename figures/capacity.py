@@ -118,4 +118,4 @@ def _estimate(frame: pd.DataFrame) -> Estimate:
 
 
 def _label(rate: str) -> str:
-    return "capacity (q/s)" if rate == "mean_qps" else f"capacity ({rate.replace('_', ' ')})"
+    return "capacity (q/s)" if rate == "mean_qps" else f"capacity: {setting(rate)}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _PANELS = {"slo_attainment": ("SLO attainment", 1.0), "mean_serving_accuracy": ("serving\naccuracy (%)", 100.0)}
 _MOST = 7
@@ -69,7 +69,7 @@ def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "", line
             attainment.set_scale(upper, decades, every=math.ceil((decades + 1) / 5))
             attainment.mark_break(upper, decades)
             for axes, column in ((upper, "slo_attainment"), (lower, "mean_serving_accuracy")):
-                for queue, colour, marker in zip(queues, _COLOURS, _MARKERS, strict=False):
+                for queue, colour, marker in zip(queues, COLOURS, _MARKERS, strict=False):
                     _draw_line(axes, found[place, column, queue], colour, marker)
             if across:
                 upper.set_title(setting(across, place))
@@ -80,7 +80,7 @@ def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "", line
         figure.suptitle(title)
         handles = [
             Line2D([], [], color=colour, marker=marker, markersize=4)
-            for _, colour, marker in zip(queues, _COLOURS, _MARKERS, strict=False)
+            for _, colour, marker in zip(queues, COLOURS, _MARKERS, strict=False)
         ]
         style.legend_below(figure, handles, [name if lines == "queue" else setting(lines, name) for name in queues])
     return figure

@@ -80,7 +80,7 @@ def window_ends(windows: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 _UNITS = {"_ms": "ms", "_gb_per_s": "GB/s", "_gb": "GB", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
-_SAID = {"cv2": "CV²", "mean_qps": "mean rate", "load_gb_per_s": "loading"}
+_SAID = {"cv2": "CV²", "load_gb_per_s": "loading"}
 _ITEMS = {"queues": "queue", "kinds": "kind", "policies": "policy", "faults": "fault"}
 """What an item of a list is called, by the key of the list."""
 
@@ -95,12 +95,15 @@ def setting(name: str, value: object = None) -> str:
         ('dispatch = 3 ms', 'CV² = 4', 'drop = never')
         >>> setting("cluster.dispatch_ms"), setting("cluster.workers")
         ('dispatch (ms)', 'workers')
+        >>> setting("trace.variant_qps", 4900), setting("trace.acceleration_qps2", 250)
+        ('variant rate = 4900 q/s', 'acceleration = 250 q/s²')
         >>> setting("queues.1.trace.mean_qps", 2000), setting("cluster.kinds.0.workers")
         ('queue 1: mean rate = 2000 q/s', 'kind 0: workers')
     """
     *path, short = name.split(".")
     suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
     words, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
+    words += " rate" if suffix == "_qps" else ""
     for items, place in pairwise(path):
         if items in _ITEMS and place.isdecimal():
             words = f"{_ITEMS[items]} {place}: {words}"

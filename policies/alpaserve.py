@@ -4,7 +4,8 @@ Code read: alpa-projects/mms, commit dba47b1, `alpa_serve/simulator/controller.p
 would be late even alone are dropped. The batch is doubled while enough queries wait and the most urgent one is still
 answered in time.
 
-Left out: placement and model parallelism (a group of pipelined devices takes its next batch before the last one ends).
+Its placement is `policies.placement`. Left out: model parallelism (a group of pipelined devices takes its next batch
+before the last one ends).
 The code doubles up to 16; here up to the table's largest batch.
 """
 

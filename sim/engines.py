@@ -36,7 +36,6 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
-COMPILED_CANNOT = "the compiled engine can't run this"
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
@@ -216,6 +215,7 @@ def choose(
 
 SIMPY_ONLY: Mapping[str, Callable[[Cluster], bool]] = {
     "workers with limited memory": lambda cluster: cluster.has_limited_memory,
+    "placed queues": lambda cluster: cluster.placement is not None,
 }
 """What the compiled engine can't run, whatever the policy."""
 

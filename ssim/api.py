@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 
+from sim.base.cores import usable_cores
 from sim.base.errors import SpecError, SsimError, StoreError, did_you_mean
-from ssim.commands.options import cores
 from ssim.execution.runner import run_job
 from ssim.files.own_modules import forget_modules
 from ssim.files.shipped import find_file
@@ -71,7 +71,7 @@ def run(
         failed = run_job(
             job,
             store,
-            jobs=jobs or cores(),
+            jobs=jobs or usable_cores(),
             force=force,
             on_start=progress.start,
             on_finished=progress.finished,

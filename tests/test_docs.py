@@ -102,7 +102,7 @@ def test_the_table_page_works_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_topology_page_works_as_it_stands(tmp_path: Path) -> None:
-    mean, relays = blocks("docs/topology.md", "yaml")
+    mean, _, relays = blocks("docs/topology.md", "yaml")
     stations, run_all, relay = blocks("docs/topology.md", "python")
     (printed,) = blocks("docs/topology.md", "text")
     for name, text in {"mean.yaml": mean, "relays.yaml": relays, "stations.py": stations, "relays.py": relay}.items():
@@ -247,6 +247,18 @@ def test_the_page_about_queues_works_as_it_stands(tmp_path: Path) -> None:
     ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), "--no-figures")
     assert "By queue" in ended.stdout, ended.stderr
     assert (tmp_path / "results/three/queues.csv").is_file()
+
+
+def test_the_page_about_memory_works_as_it_stands(tmp_path: Path) -> None:
+    for name, experiment in zip(("little", "placed"), blocks("docs/residence.md", "yaml"), strict=True):
+        short = experiment.replace("duration_s: 5", "duration_s: 0.2").replace("duration_s: 1,", "duration_s: 0.2,")
+        (tmp_path / f"{name}.yaml").write_text(short)
+    commands = "".join(blocks("docs/residence.md", "console")).splitlines()
+    assert commands[:2] == ["$ ssim run little.yaml", "$ ssim run placed.yaml"]
+    for command in commands[:2]:
+        ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), "--no-figures")
+        assert ended.returncode == 0, ended.stderr
+    assert "placement" in (tmp_path / "results/placed/queues.csv").read_text()
 
 
 def test_the_page_about_schedulers_of_the_field_works_as_it_stands(tmp_path: Path) -> None:

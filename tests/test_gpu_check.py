@@ -56,6 +56,7 @@ gpu_check.main(["--rehearse", "--out", sys.argv[1]])
 """
 
 
+@pytest.mark.slow
 def test_the_check_is_rehearsed_on_a_bare_machine(tmp_path: Path) -> None:
     command = [sys.executable, "-c", BARE, str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=ONE_THREAD)

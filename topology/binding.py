@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from topology.selection import Selector
-    from topology.tag import Channel, Role, Tag
+    from topology.tag import Channel, ProgramUse, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,12 @@ class Binding:
 
 
 def bind(tag: Tag, programs: Mapping[str, Callable[..., Program]]) -> dict[str, Binding]:
-    """Return the binding of each role.
+    """Return the binding of each role, and of each of its variants as `role/variant`.
 
     Args:
         tag: Roles and channels.
-        programs: The program of each role: its class, or a factory that takes the role's `config`.
+        programs: The program of each role, and of each variant as `role/variant`: its class, or a factory that takes
+            the `config`.
 
     Raises:
         TagError: A role has no program, or one that does not accept its `config` or breaks the contract of `Program`;
@@ -54,11 +55,12 @@ def bind(tag: Tag, programs: Mapping[str, Callable[..., Program]]) -> dict[str, 
     """
     flaws: list[Flaw] = []
     bindings = {}
-    for role in tag.roles:
-        binding = _binding(role, tag, programs, flaws)
+    for use in tag.programs:
+        binding = _binding(use, tag, programs, flaws)
         if binding is not None:
-            bindings[role.name] = binding
-    flaws += [Flaw(("roles", name), "unknown role", repr(name)) for name in set(programs) - _names(tag)]
+            bindings[use.key] = binding
+    known = {use.key for use in tag.programs}
+    flaws += [Flaw(("roles", name), "unknown role", repr(name)) for name in set(programs) - known]
     if not flaws:
         flaws += _waiting_cycle(tag, bindings)
     if flaws:
@@ -66,19 +68,16 @@ def bind(tag: Tag, programs: Mapping[str, Callable[..., Program]]) -> dict[str, 
     return bindings
 
 
-def _names(tag: Tag) -> set[str]:
-    return {role.name for role in tag.roles}
-
-
-def _binding(role: Role, tag: Tag, programs: Mapping[str, Callable[..., Program]], flaws: list[Flaw]) -> Binding | None:
-    place = ("roles", role.name)
-    maker = programs.get(role.name)
+def _binding(
+    use: ProgramUse, tag: Tag, programs: Mapping[str, Callable[..., Program]], flaws: list[Flaw]
+) -> Binding | None:
+    place, maker = use.place, programs.get(use.key)
     if maker is None:
-        flaws.append(Flaw(place, "no program", role.program, "each role needs one"))
+        flaws.append(Flaw(place, "no program", use.program, "each role and each variant needs one"))
         return None
 
     def make() -> Any:
-        return maker(**role.config)
+        return maker(**use.config)
 
     try:
         owner: type[Any] = type(make())
@@ -89,21 +88,22 @@ def _binding(role: Role, tag: Tag, programs: Mapping[str, Callable[..., Program]
         flaws.append(Flaw((*place, "program"), "not a subclass of Program", owner.__name__))
         return None
     flaws += program_flaws(owner, (*place, "program"))
-    channels = tag.channels_of(role.name)
-    function_tags = _function_tags(role, owner, channels, flaws)
-    selectors = {channel.name: _selector(channel, role.name, flaws) for channel in channels}
+    channels = tag.channels_of(use.role)
+    function_tags = _function_tags(use, owner, channels, flaws)
+    told = flaws if use.key == use.role else []  # selectors are of the role
+    selectors = {channel.name: _selector(channel, use.role, told) for channel in channels}
     return Binding(make, owner, function_tags, selectors)
 
 
 def _function_tags(
-    role: Role, owner: type[Program], channels: tuple[Channel, ...], flaws: list[Flaw]
+    use: ProgramUse, owner: type[Program], channels: tuple[Channel, ...], flaws: list[Flaw]
 ) -> dict[str, str]:
     assigned: dict[str, str] = {}
     for channel in channels:
-        for number, tag in enumerate(channel.verbs.get(role.name, ())):
+        for number, tag in enumerate(channel.verbs.get(use.role, ())):
             assigned[tag] = channel.name
             if tag not in owner.function_tags:
-                place = ("channels", channel.name, "verbs", role.name, number)
+                place = ("channels", channel.name, "verbs", use.role, number)
                 hint = did_you_mean(tag, owner.function_tags)
                 flaws.append(Flaw(place, f"not a function tag of the program {owner.__name__}", repr(tag), hint))
     for tag in owner.function_tags:
@@ -111,8 +111,8 @@ def _function_tags(
             assigned[tag] = channels[0].name
         elif tag not in assigned:
             problem = f"a function tag of {owner.__name__} is assigned to no channel"
-            hint = f"add it to channels.*.verbs.{role.name}"
-            flaws.append(Flaw(("roles", role.name), problem, repr(tag), hint))
+            hint = f"add it to channels.*.verbs.{use.role}"
+            flaws.append(Flaw(use.place, problem, repr(tag), hint))
     return assigned
 
 
@@ -139,17 +139,20 @@ def _unknown_params(
     known = [field.name for field in fields(owner)] if is_dataclass(owner) else []
     unknown = [key for key in params if key not in known]
     for key in unknown if known else ():
-        yield Flaw((*place, key), f"the selector {use} has no such parameter", "", did_you_mean(key, known))
+        yield Flaw((*place, key), f"unknown parameter of the selector {use}", "", did_you_mean(key, known))
     if not unknown or not known:
         yield Flaw(place, f"not accepted by the selector {use}", str(error), ", ".join(known))
 
 
 def _waiting_cycle(tag: Tag, bindings: Mapping[str, Binding]) -> Iterator[Flaw]:
-    """Yield a cycle of roles each of which receives from the next before it sends: it would wait for ever."""
-    waits: dict[str, dict[str, str]] = {}
-    for name, binding in bindings.items():
+    """Yield a cycle of roles each of which receives from the next before it sends: it would wait for ever.
+
+    A role receives first if its program does, or that of a variant.
+    """
+    waits: dict[str, dict[str, str]] = {role.name: {} for role in tag.roles}
+    for name, binding in ((use.role, bindings[use.key]) for use in tag.programs):
         channels = [tag.channel(binding.function_tags[function_tag]) for function_tag in binding.owner.receives_first]
-        waits[name] = {channel.peer_of(name): channel.name for channel in channels}
+        waits[name] |= {channel.peer_of(name): channel.name for channel in channels}
     while free := [name for name, peers in waits.items() if not set(peers) & set(waits)]:
         for name in free:  # it waits for no role that waits in a cycle
             del waits[name]

@@ -67,6 +67,7 @@ def _role_flaws(role: Role, channels: Mapping[str, Channel]) -> Iterator[Flaw]:
     if role.data and role.compute != "default":
         hint = "its workers run where their datasets are: set compute there"
         yield Flaw((*place, "compute"), "cannot be combined with data", repr(role.compute), hint)
+    yield from _variant_flaws(role, (*place, "variants"))
     seen = []
     for number, groups in enumerate(role.at):
         entry = (*place, "at", number)
@@ -82,6 +83,25 @@ def _role_flaws(role: Role, channels: Mapping[str, Channel]) -> Iterator[Flaw]:
         if groups in seen and role.data:
             yield Flaw(entry, "duplicate entry", "", "datasets of its groups would fit both; keep one")
         seen.append(groups)
+
+
+def _variant_flaws(role: Role, place: tuple[str, ...]) -> Iterator[Flaw]:
+    """It must be clear which of the role's workers run a variant."""
+    first: dict[str, str] = {}
+    for name, variant in sorted(role.variants.items()):
+        if (variant.share is None) == (not variant.datasets):
+            value = "both" if variant.datasets else "neither"
+            yield Flaw((*place, name), "needs either share or datasets", value, "share: 0.2")
+        if variant.datasets and not role.data:
+            yield Flaw((*place, name, "datasets"), "the role consumes no data", repr(role.name), "use share")
+        for number, id_ in enumerate(variant.datasets):
+            if id_ in first:
+                problem = f"already a dataset of the variant {first[id_]!r}"
+                yield Flaw((*place, name, "datasets", number), problem, repr(id_), "keep one")
+            first[id_] = name
+    total = sum(variant.share or 0 for variant in role.variants.values())
+    if total > 1 + 1e-9:
+        yield Flaw(place, "the shares sum to more than 1", f"{total:g}", "smaller shares")
 
 
 def _function_tag_flaws(channels: Sequence[Channel]) -> Iterator[Flaw]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from topology.plan import Plan
-    from topology.tag import Channel, Tag
+    from topology.tag import Channel, Tag, Variant
 
 MOST_NODES = 30
 """A plan of more workers than this is drawn by places, with counts."""
@@ -83,9 +83,15 @@ def diagram_of_tag(tag: Tag, title: str = "") -> Diagram:
         count = role.replicas * len(role.at)
         times = "one for each dataset" if role.data else f"x {count}"
         label = f"{role.name}\n{times}" if role.data or count > 1 else role.name
+        label += "".join(f"\n{name}: {_size(variant)}" for name, variant in role.variants.items())
         nodes.append(Node(role.name, label, role.name, levels[role.name], role.data))
     edges = [Edge(*channel.pair, channel.name, _label(channel)) for channel in tag.channels]
     return _diagram(title, nodes, edges, tag)
+
+
+def _size(variant: Variant) -> str:
+    count = len(variant.datasets)
+    return f"{count} dataset{'s' * (count > 1)}" if variant.share is None else f"{100 * variant.share:g} %"
 
 
 def _label(channel: Channel) -> str:

@@ -25,7 +25,8 @@ class RunSpec:
 
     Attributes:
         plan: The workers.
-        programs: The program of each role: its class, or a factory that takes the role's `config`.
+        programs: The program of each role, and of each variant as `role/variant`: its class, or a factory that takes
+            the `config`.
         seed: The seed of all random numbers.
         faults: The faults to inject.
         watch: Called with the report so far after each entry of a program in its log; None for no call.
@@ -65,7 +66,8 @@ class Engine(Parameters, ABC):
 
         Args:
             plan: The workers.
-            programs: The program of each role: its class, or a factory that takes the role's `config`.
+            programs: The program of each role, and of each variant as `role/variant`: its class, or a factory that
+                takes the `config`.
             seed: The seed of all random numbers.
             faults: The faults to inject, at most one entry for each worker.
             watch: Called with the report so far after each entry of a program in its log, in this process.

@@ -16,6 +16,7 @@ from topology.deployment import Machine
 from topology.flaws import Flaw, TagError
 from topology.plan import Plan, RoleWorkers
 from topology.tag import DEFAULT
+from topology.variants import variant_flaws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,6 +59,7 @@ def expand(tag: Tag, datasets: Iterable[Dataset] = (), machines: Iterable[Machin
             by_role[dataset.role].append(dataset)
     roles = {role.name: _role_workers(role, by_role[role.name], flaws) for role in tag.roles}
     flaws += _machine_flaws(tag.roles, by_id)
+    flaws += [flaw for workers in roles.values() for flaw in variant_flaws(workers)]
     index = _index(tag, roles)
     if not flaws:
         flaws += _empty_groups(tag, index)

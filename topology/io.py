@@ -58,6 +58,11 @@ class IO:
         return self._state.context.plan
 
     @property
+    def variants(self) -> Mapping[str, str]:
+        """The variants of the workers that run one, of all roles, by the id of the worker."""
+        return self._state.context.variants
+
+    @property
     def joined_late(self) -> bool:
         """Whether the worker joined after the run began."""
         return self._state.joined_late

@@ -21,6 +21,7 @@ from topology.membership import Membership
 from topology.program import Break, Continue
 from topology.report import LogEntry, RunReport, Span, Traffic
 from topology.state import AWAY, Mailbox, RunContext, WorkerState
+from topology.variants import drawn_variants
 from topology.wait_chain import orphaned, root_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class WorkerRuntime:
         traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
         report = RunReport(traffic=traffic, recording=record)
         self._faults = by_worker(run.plan, run.faults)
-        self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults)
+        self._variants = drawn_variants(run.plan, run.seed)
+        self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults, self._variants)
         self._transport, self._report = transport, report
         self._default_timeout_ns = ns_from_s(default_timeout_s)
         self._died: dict[str, int] = {}
@@ -81,15 +83,16 @@ class WorkerRuntime:
         self.running = len(self.states)
 
     def _set_up(self, run: RunSpec, own: Collection[str] | None) -> None:
-        bindings = self._bindings = bind(run.plan.tag, run.programs)
+        self._bindings = bind(run.plan.tag, run.programs)
         channels = {role.name: run.plan.tag.channels_of(role.name) for role in run.plan.tag.roles}
-        idle = {name: binding.idle_channels for name, binding in bindings.items()}
+        idle = {key: binding.idle_channels for key, binding in self._bindings.items()}
         for worker in run.plan.workers:
             if own is None or worker.id in own:
-                binding = bindings[worker.role]
-                if worker.id in self._faults and self._faults[worker.id].sessions and not idle[worker.role]:
+                key = self._program_key(worker)
+                binding = self._bindings[key]
+                if worker.id in self._faults and self._faults[worker.id].sessions and not idle[key]:
                     refuse_sessions(worker, binding.owner)
-                state = self.states[worker.id] = WorkerState(worker, self._context, idle[worker.role])
+                state = self.states[worker.id] = WorkerState(worker, self._context, idle[key])
                 for channel in channels[worker.role]:
                     group = worker.at[channel.name]
                     peers = self._memberships[channel.name, group, channel.peer_of(worker.role)]
@@ -99,6 +102,11 @@ class WorkerRuntime:
                     peers.subscribers.append(mailbox)
                 io = IO(state, binding.function_tags)
                 self.interpreters[worker.id] = Interpreter(binding.make(), io, state)
+
+    def _program_key(self, worker: Worker) -> str:
+        """Return the key of a worker's program among the bindings."""
+        variant = self._variants.get(worker.id)
+        return worker.role if variant is None else f"{worker.role}/{variant}"
 
     def start(self, known: Mapping[str, str] | None = None) -> None:
         """Start the workers, and schedule the faults.
@@ -114,6 +122,8 @@ class WorkerRuntime:
         for id_, state in self.states.items():
             if known is not None:
                 self.worker_left(state.worker, returns=True)
+            elif id_ in self._variants:
+                self._log(state, "variant", name=self._variants[id_])
             fault = self._faults.get(id_)
             if fault is not None:
                 self._inject(state, fault, late=known is not None)
@@ -184,7 +194,7 @@ class WorkerRuntime:
             state.stop()
         for mailbox in state.mailboxes.values():
             mailbox.inbox = None
-        self.interpreters[state.worker.id].renew(self._bindings[state.worker.role].make())
+        self.interpreters[state.worker.id].renew(self._bindings[self._program_key(state.worker)].make())
         self._end_if_over()
 
     async def _run(self, state: WorkerState, position: int) -> None:
@@ -304,8 +314,8 @@ class WorkerRuntime:
             )
         state.mailboxes[message.channel].put(message)
 
-    def _log(self, state: WorkerState, kind: str) -> None:
-        self._report.log.append(LogEntry(self._transport.now_ns, state.worker.id, kind, {}))
+    def _log(self, state: WorkerState, kind: str, **fields: str) -> None:
+        self._report.log.append(LogEntry(self._transport.now_ns, state.worker.id, kind, fields))
 
     def stored(self) -> dict[str, Any]:
         """Return all that has changed since the workers were started, but for the engine's part."""

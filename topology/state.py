@@ -42,6 +42,7 @@ class RunContext:
         seed: The seed of all random numbers.
         watch: Called with the report after each entry of a program in its log.
         faults: Injected faults by worker id.
+        variants: The variants of the workers that run one, by worker id.
     """
 
     transport: Transport
@@ -50,6 +51,7 @@ class RunContext:
     seed: int
     watch: Callable[[RunReport], None] | None = None
     faults: Mapping[str, InjectedFault] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
 
 
 class WorkerState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import annotated_types as at
 
@@ -65,6 +65,23 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant(Parameters):
+    """Another program for some of the workers of a role.
+
+    Attributes:
+        program: The `module:Class` of the program; empty if one is passed to the engine.
+        share: The share of the role's workers that run it, drawn by the seed.
+        datasets: The ids of the datasets whose workers run it, in place of `share`.
+        config: The parameters of its program that the role's `config` lacks or gives another value.
+    """
+
+    program: str = ""
+    share: Annotated[float, at.Ge(0), at.Le(1)] | None = None
+    datasets: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Role(Parameters):
     """A vertex of the TAG: workers that run the same program.
 
@@ -78,6 +95,7 @@ class Role(Parameters):
         compute: The machine of its workers, unless they run where their data is.
         resources: What a worker requires, by name (`cpu`, `gpu`), for engines that place workers.
         config: The parameters of its program.
+        variants: Other programs for some of its workers, by name.
         description: For readers.
     """
 
@@ -89,7 +107,26 @@ class Role(Parameters):
     compute: str = DEFAULT
     resources: dict[str, NonNegative] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)
     description: str = ""
+
+
+class ProgramUse(NamedTuple):
+    """A program of a role, or of a variant of it.
+
+    Attributes:
+        key: The name of the role; of a variant `role/variant`.
+        role: The name of the role.
+        place: Where a topology file describes it.
+        program: Its `module:Class`.
+        config: Its parameters.
+    """
+
+    key: str
+    role: str
+    place: tuple[str, ...]
+    program: str
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +204,17 @@ class Tag:
         """
         return {channel.name: channel for channel in self.channels}[name]
 
+    @property
+    def programs(self) -> tuple[ProgramUse, ...]:
+        """The programs of all roles and of their variants."""
+        uses = []
+        for role in self.roles:
+            uses.append(ProgramUse(role.name, role.name, ("roles", role.name), role.program, role.config))
+            for name, variant in role.variants.items():
+                place, config = ("roles", role.name, "variants", name), {**role.config, **variant.config}
+                uses.append(ProgramUse(f"{role.name}/{name}", role.name, place, variant.program, config))
+        return tuple(uses)
+
     def channels_of(self, role: str) -> tuple[Channel, ...]:
         """Return the channels of a role, sorted by name."""
         return tuple(channel for channel in self.channels if role in channel.pair)
@@ -188,4 +236,5 @@ def _canonical_role(role: Role, channels: tuple[Channel, ...]) -> Role:
     combinations = itertools.product(*(channel.groups for channel in channels))
     entries = role.at or [dict(zip(names, groups, strict=True)) for groups in combinations]
     at = sorted(({name: entry[name] for name in names} for entry in entries), key=lambda entry: tuple(entry.values()))
-    return replace(role, at=tuple(at), resources=dict(sorted(role.resources.items())), config=dict(role.config))
+    resources, variants = dict(sorted(role.resources.items())), dict(sorted(role.variants.items()))
+    return replace(role, at=tuple(at), resources=resources, config=dict(role.config), variants=variants)

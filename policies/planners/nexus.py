@@ -8,7 +8,11 @@ shortest of their duty cycles, with smaller batches, and fit if these take no lo
 
 The number of workers follows from the packing. The policy `packed` runs it: it starts a batch as soon as a worker is
 free and does not wait for the cycle to end. If `max_workers` are too few, the last nodes get no worker, and queues that
-are on no other node share all workers. Left out: several kinds of workers.
+are on no other node share all workers.
+
+Left out: several kinds of workers. The paper has one profile for each session, so it does not say how to pack several
+kinds. The code takes the GPUs as they are: each rate goes to the one that it fills best, or else to the fastest
+(`src/nexus/scheduler/scheduler.cpp`, `FindBestBackend`); how many of each kind there shall be, it does not say.
 """
 
 from __future__ import annotations
@@ -107,6 +111,7 @@ class NexusPacking:
     _given: dict[int, frozenset[str]] = field(default_factory=dict[int, "frozenset[str]"], init=False, repr=False)
 
     gives_workers_to_queues: ClassVar[bool] = True
+    plans_for: ClassVar[str] = "packed"
 
     def __post_init__(self) -> None:
         check_parameters(self)

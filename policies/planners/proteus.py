@@ -47,6 +47,7 @@ class ProteusAllocation:
 
     changes_workers: ClassVar[bool] = False
     gives_workers_to_queues: ClassVar[bool] = True
+    plans_for: ClassVar[str] = "allocated"
 
     def __post_init__(self) -> None:
         check_parameters(self)

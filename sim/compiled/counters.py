@@ -128,15 +128,17 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
             until = end  # of those that arrived in this window
             while window < last and arrival_ns[until - np.uint64(1)] >= from_ns + (window + 1) * width_ns:
                 until -= np.uint64(1)
-            here = 0
             if answered:
+                here, worth, total = 0, accuracy[row], counts.accuracy[window]
                 for nth in range(query, until):
                     # The upper bits of the float: its exponent and the first bits behind it.
                     bits = np.float64(finish + network_ns - arrival_ns[nth]).view(np.int64)
                     latencies[np.uint64((bits >> shift) - before_one)] += 1
-                    here += finish <= deadline_ns[nth]
+                    in_time = finish <= deadline_ns[nth]
+                    here += in_time
+                    total += worth if in_time else 0.0  # query by query, as all engines add them
                 numbers[window, W_MET] += here
-                counts.accuracy[window] += here * accuracy[row]
+                counts.accuracy[window] = total
                 met += here
             numbers[window, W_ARRIVALS] += np.int64(until - query)
             query = until

@@ -10,6 +10,7 @@ import numpy as np
 
 from sim.base.errors import DataError, SpecError
 from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of, sorted_pools
+from sim.engine.placement import check_placement
 from sim.engine.residence import check_sharing
 from sim.engine.service_queue import QueueOrder, ServiceQueue, check_queues, pools_of_queues, subnets_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sim.engine.placement import Placement
     from sim.engine.residence import Memory, Sharing
     from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable, ProfiledSubnet
@@ -87,6 +89,7 @@ class Cluster:
         memory: The memory of a worker for weights, if there are no kinds; None for one that holds all.
         weights: What is loaded as a whole where memory is limited: `shared` (a supernet) or `separate` models.
         bytes_per_weight: Bytes of a weight: 4 in fp32.
+        placement: The workers that serve each queue, by its name; None if all workers serve all queues.
 
     Raises:
         SpecError: A number is out of range, two faults of one worker overlap, or kinds or queues do not fit together.
@@ -112,6 +115,7 @@ class Cluster:
     memory: Memory | None = None
     weights: Sharing = "shared"
     bytes_per_weight: float = 4
+    placement: Placement | None = None
 
     @classmethod
     def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
@@ -159,6 +163,10 @@ class Cluster:
         check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
         if self.routing not in get_args(Routing):
             raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
+        check_placement(self.placement, [queue.name for queue in self.queues], self.workers)
+        if self.placement is not None and (self.is_scaled or self.is_routed):
+            what, key = ("workers that come and go", "max_workers") if self.is_scaled else ("routing", "routing")
+            raise SpecError("cluster.placement", f"can't be combined with {what}", "", f"leave out {key}, or placement")
 
     def _check_overlap(self) -> None:
         part: Any = self.occupancy

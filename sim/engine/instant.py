@@ -180,7 +180,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no batch is running."""
         leaving = any(self._running[worker] is not None for worker in self._left)
-        return sum(len(station.free) for station in self._stations.all) == self.workers_alive and not leaving
+        return all(len(station.free) == station.alive for station in self._stations.all) and not leaving
 
     def _finish(self, worker: int) -> None:
         """Have a worker take the next batch, now that it can."""
@@ -275,7 +275,7 @@ class Scheduler:
             Whether one did.
         """
         queues = station.queues
-        for place in station.offers.in_order(queues, station.pools):
+        for place in station.offers.in_order(queues, station.pools, station.served):
             self._offered = place, station
             decision, slack_ns = self._ask(queues[place], station.pools[place])
             if isinstance(decision, Dispatch):
@@ -325,8 +325,8 @@ class Scheduler:
 
     @property
     def workers_alive(self) -> int:
-        """Workers that have not failed."""
-        return self._stations.alive
+        """Workers that have not failed, of those that serve the queue that is offered."""
+        return self._stations.alive(self._offered[0])
 
     @property
     def dispatch_ns(self) -> int:

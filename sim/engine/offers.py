@@ -42,14 +42,15 @@ class Offers:
         self._deficit, self._turn = [0.0] * len(queues), len(queues) - 1
         self._ahead = (self._deficit, self._turn)  # the same where the offer that was made last is taken
 
-    def in_order(self, queues: Sequence[Queue], pools: Sequence[WorkerPool]) -> Iterable[int]:
+    def in_order(self, queues: Sequence[Queue], pools: Sequence[WorkerPool], served: Sequence[int]) -> Iterable[int]:
         """Return the queues in which a query waits, each as a place in the list, the first to be offered first.
 
         Args:
             queues: All of them.
             pools: The workers that are free, with the table of each queue.
+            served: The queues that these workers serve, as places in the list.
         """
-        waiting = [place for place, queue in enumerate(queues) if queue.length]
+        waiting = [place for place in served if queues[place].length]
         if len(queues) == 1:
             return waiting
         if self._order == "fair":

@@ -213,7 +213,11 @@ class CheckedPlan(NamedTuple):
 
 
 class Planner(Protocol):
-    """The interface of every planner."""
+    """The interface of every planner.
+
+    A class may say more of itself: `changes_workers` (False if it never does), `gives_workers_to_queues` (whether each
+    worker serves one of the queues only), and `plans_for` (the name of the policy whose parameters it changes).
+    """
 
     def plan(self, view: PlannerView) -> WorkerPlan:
         """Return the workers from now on."""
@@ -337,6 +341,8 @@ def _with_parameters(policy: Policy, given: Any, planner: Planner, view: Planner
     known = [one.name for one in getattr(subject, "__dataclass_fields__", {}).values() if one.init]
     if odd := [name for name in given if name not in known]:
         hint = f"{policy_name(policy)} has {', '.join(known) or 'none'}"
+        if plans_for := getattr(planner, "plans_for", None):
+            hint += f"; this planner plans for the policy {plans_for}"
         raise _wrong(planner, view, "changes a parameter that the policy lacks", odd[0], hint)
     try:
         changed: Policy = replace(subject, **given)

@@ -28,7 +28,7 @@ class System(Protocol):
 
     @property
     def workers_alive(self) -> int:
-        """Workers that have not failed."""
+        """Workers that have not failed, of those that serve this queue."""
         ...
 
     @property

@@ -66,6 +66,11 @@ class QueueSet:
             slos_ns: For each queue the smallest time from an arrival to its deadline; one without queues.
         """
         bounds = [queue.bound for queue in cluster.queues] or [None]
+        if cluster.placement is not None:  # where no worker serves a queue, all is rejected
+            bounds = [
+                bound if cluster.placement[queue.name] else 0
+                for queue, bound in zip(cluster.queues, bounds, strict=True)
+            ]
         self._arrivals: list[int] = []
         self._queue_of: list[int] = []
         self.deadlines: list[int] = []

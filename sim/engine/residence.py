@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from sim.base.errors import DataError, SpecError
 from sim.base.units import NS_PER_S
 from sim.engine.kinds import pool_of_workers
+from sim.engine.placement import queues_on
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
@@ -89,8 +90,16 @@ class Units(NamedTuple):
         needed = {self.named[name] for name in subnets}
         return not self.units or sum(self.units[unit].size_bytes for unit in needed) <= self.size_bytes
 
+    def of_queues(self, queues: Iterable[int]) -> list[int]:
+        """Return the units that serve some queues, given as indices, in order."""
+        return sorted({unit for queue in queues for unit in self.of[queue]}) if self.units else []
+
+    def bytes_for(self, queues: Iterable[int]) -> int:
+        """Return the bytes of the weights that serve some queues, given as indices; 0 where memory has no limit."""
+        return sum(self.units[unit].size_bytes for unit in self.of_queues(queues))
+
     def first(self, memory: Memory) -> list[int]:
-        """Return the units that a worker begins with: each in its turn, if it still fits."""
+        """Return the units that a worker that may run all of them begins with: each in its turn, if it still fits."""
         found, free = [], memory.size_bytes
         for number, unit in enumerate(self.units):
             if unit.size_bytes <= free:
@@ -113,7 +122,7 @@ def check_sharing(weights: Sharing, bytes_per_weight: float) -> None:
 
 
 def units_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> Units:
-    """Return the units of weights on the workers of a kind, each of which fits into their memory.
+    """Return the units of weights on the workers of a kind; without a placement, each fits into their memory.
 
     Args:
         cluster: The workers, of which this kind has a limited memory.
@@ -137,7 +146,7 @@ def units_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> Units:
             known = found.get(row, Unit(name, 0, 0))
             found[row] = Unit(name, max(known.size_bytes, size_bytes), max(known.load_ns, load_ns))
     largest = max(found.values(), key=lambda unit: unit.size_bytes)
-    if largest.size_bytes > memory.size_bytes:
+    if largest.size_bytes > memory.size_bytes and cluster.placement is None:
         what = "the supernet" if cluster.weights == "shared" else f"subnet {largest.subnet}"
         hint = f"{largest.size_bytes / BYTES_PER_GB:g} or more, or a table without large subnets"
         value = f"{memory.size_bytes / BYTES_PER_GB:g} GB"
@@ -175,6 +184,8 @@ def _weights(cluster: Cluster, memory: Memory, table: LatencyTable, subnet: int)
     size_bytes = ceil(one.params * cluster.bytes_per_weight)
     if memory.load_bytes_per_s is not None:
         return size_bytes, ceil(size_bytes / memory.load_bytes_per_s * NS_PER_S)
+    if one.loading_ns is None and cluster.placement is not None and not cluster.faults:
+        return size_bytes, 0  # nothing is ever loaded
     if one.loading_ns is None:
         raise DataError(location, "a subnet has no loading time", one.id, "give load_gb_per_s")
     return size_bytes, one.loading_ns
@@ -191,8 +202,14 @@ class WorkerMemory:
 
     __slots__ = ("_free", "_kept", "_loaded_ns", "_ready_ns", "_running", "_units", "_wanted")
 
-    def __init__(self, memory: Memory, units: Units) -> None:
-        """Begin with the units that fit, the first of them as the one used last: so more memory never loads more."""
+    def __init__(self, memory: Memory, units: Units, first: Sequence[int] | None = None) -> None:
+        """Begin with some units, the first of them as the one used last: so more memory never loads more.
+
+        Args:
+            memory: Its size.
+            units: All units.
+            first: Those that it begins with, which fit; None for those that fit, each in its turn.
+        """
         self._units = units.units
         self._free = memory.size_bytes
         # When each resident unit is there, or will be; the least recently used first.
@@ -201,7 +218,7 @@ class WorkerMemory:
         self._running: int | None = None  # the unit that the batch under way uses
         self._kept: set[int] = set()  # by the latest plan
         self._wanted: list[int] = []  # of these, what is not being loaded yet
-        for unit in reversed(units.first(memory)):
+        for unit in reversed(units.first(memory) if first is None else first):
             self._place(unit, 0)
 
     @property
@@ -285,8 +302,9 @@ class Residence:
 
         Raises:
             DataError: See `units_of`.
-            SpecError: See `units_of`.
+            SpecError: See `units_of`; or a worker does not hold the models of the queues that are placed on it.
         """
+        self._cluster = cluster
         of_kind = {pool.kind: [one[number] for one in pools] for number, pool in enumerate(pools[0])}
         units = {kind: units_of(cluster, mine) for kind, mine in of_kind.items()}
         self._limits = [(cluster.memory_of(pool.kind), units[pool.kind]) for pool in pools[0]]  # by pool
@@ -297,7 +315,22 @@ class Residence:
     def add(self, pool: int) -> None:
         """Add the next worker, which is of a pool."""
         memory, units = self._limits[pool]
-        self._of_worker.append(None if memory is None else (WorkerMemory(memory, units), units))
+        first = None if self._cluster.placement is None else self._placed(len(self._of_worker), units)
+        self._of_worker.append(None if memory is None else (WorkerMemory(memory, units, first), units))
+
+    def _placed(self, worker: int, units: Units) -> list[int]:
+        """Return the units of the queues that are placed on a worker.
+
+        Raises:
+            SpecError: Its memory does not hold them all.
+        """
+        queues = queues_on(self._cluster, worker)
+        if (needed := units.bytes_for(queues)) > units.size_bytes:
+            names = ", ".join(self._cluster.queues[place].name for place in queues)
+            size, problem = units.size_bytes / BYTES_PER_GB, f"worker {worker} does not hold the models of its queues"
+            value, hint = f"{names}: {needed / BYTES_PER_GB:g} GB", f"memory_gb: {size:g}; fewer queues, or more memory"
+            raise SpecError("cluster.placement", problem, value, hint)
+        return units.of_queues(queues)
 
     def first_load_ns(self) -> list[int]:
         """Return how long a new worker of each pool loads what it begins with."""

@@ -342,17 +342,17 @@ class Result:
             ),
             batches=np.bincount(start, minlength=bins),
             batched=np.bincount(start, batches.size[within], bins).astype(np.int64),
-            busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.free_ns, edges)),
+            busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.free_ns, edges)).astype(np.float64),
         )
 
 
-def _had_run(since_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return the summed time since the given instants at each edge."""
+def _had_run(since_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the summed time since the given instants at each edge, modulo 2**64: int64, shape (edges,)."""
     ordered = np.sort(since_ns)
     before = np.searchsorted(ordered, edges)
-    # Sums of many late instants leave int64; in float64 they keep the 15 digits that are needed.
-    total = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
-    had_run: npt.NDArray[np.float64] = before * edges.astype(np.float64) - total[before]
+    # Sums of many late instants leave int64, but differences of these are right where they fit.
+    total = np.concatenate([[0], np.cumsum(ordered)])
+    had_run: npt.NDArray[np.int64] = before * edges - total[before]
     return had_run
 
 

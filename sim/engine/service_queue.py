@@ -43,6 +43,8 @@ class ServiceQueue:
         bound: Queries of it that may wait in the cluster, 1 or more; any more are rejected. None for no bound.
         table: The latencies of its own model as policies see them: a table, or one for each kind of workers by name;
             None for the tables of the cluster and of the run.
+        own_weights: Whether its model has weights of its own, as a fine-tuned copy has, although other queues have
+            models with equal subnets.
 
     Raises:
         SpecError: A number is out of range.
@@ -55,6 +57,7 @@ class ServiceQueue:
     floor: float | None = None
     bound: int | None = None
     table: LatencyTable | Mapping[str, LatencyTable] | None = None
+    own_weights: bool = False
 
     def __post_init__(self) -> None:
         if not str(self.name).strip():
@@ -159,23 +162,29 @@ def in_queues(trace: Trace, queues: Sequence[ServiceQueue]) -> Trace:
 def subnets_of(table: LatencyTable, queues: Sequence[ServiceQueue]) -> tuple[ProfiledSubnet, ...]:
     """Return the subnets of a run: those of its table, then those of queues with other models.
 
-    Subnets of equal id and accuracy are one. An id that another subnet has gets the name of the queue in front.
+    Subnets of equal id and accuracy are one, but for those of queues with weights of their own. An id that another
+    subnet has gets the name of the queue in front.
     """
     return tuple(_subnets(table, queues).values())
 
 
-def _subnets(table: LatencyTable, queues: Sequence[ServiceQueue]) -> dict[tuple[str, float], ProfiledSubnet]:
-    """Return the subnets of a run, by id and accuracy in their table."""
-    found = {(subnet.id, subnet.accuracy): subnet for subnet in table.subnets}
+def _subnets(table: LatencyTable, queues: Sequence[ServiceQueue]) -> dict[tuple[str, str, float], ProfiledSubnet]:
+    """Return the subnets of a run by key; see `_key`."""
+    found = {_key(None, subnet): subnet for subnet in table.subnets}
     ids = {subnet.id for subnet in table.subnets}
     for queue in queues:
-        own = _first_table(queue)
+        own = _first_table(queue) or (table if queue.own_weights else None)
         for subnet in own.subnets if own else ():
-            if (subnet.id, subnet.accuracy) not in found:
+            if (key := _key(queue, subnet)) not in found:
                 named = replace(subnet, id=f"{queue.name}/{subnet.id}") if subnet.id in ids else subnet
-                found[subnet.id, subnet.accuracy] = named
+                found[key] = named
                 ids.add(named.id)
     return found
+
+
+def _key(queue: ServiceQueue | None, subnet: ProfiledSubnet) -> tuple[str, str, float]:
+    """Return what tells a subnet of a queue from others: the queue if the weights are its own, id and accuracy."""
+    return queue.name if queue is not None and queue.own_weights else "", subnet.id, subnet.accuracy
 
 
 def _first_table(queue: ServiceQueue) -> LatencyTable | None:
@@ -214,7 +223,7 @@ def pools_of_queues(
                 f"{error.location.partition(', ')[2]}: {error.problem}", error.value, error.hint
             ) from error
         for place, pool in enumerate(pools):
-            rows = tuple(row_of[subnet.id, subnet.accuracy] for subnet in pool.table.subnets)
+            rows = tuple(row_of[_key(queue, subnet)] for subnet in pool.table.subnets)
             pools[place] = pool._replace(rows=rows)
         found.append(pools)
     return sorted_pools(found, cluster.kinds, cluster.offer)

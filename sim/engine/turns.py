@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.errors import SpecError
+from sim.engine.placement import NO_PLANNER
 from sim.engine.planning import PlannerView, QueueView, checked_plan
 from sim.engine.policy import policy_name
 from sim.engine.queue_set import QueueSet
@@ -46,6 +47,8 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
         return
     if type(period_ns) is not int or not 0 < period_ns < NEVER_NS:
         raise SpecError("planner.period_s", "is out of range", repr(period_ns), "integer nanoseconds above 0")
+    if cluster.placement is not None:
+        raise SpecError("cluster.placement", *NO_PLANNER)
     if cluster.is_routed and len(cluster.queues) > 1 and getattr(planner, "gives_workers_to_queues", False):
         problem = "routes the queries of each queue to all workers, also to those that the planner gives to others"
         hint = "routing: central, or another planner"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from sim.base.errors import TooLongError
 from sim.base.streams import stream
-from sim.traces.source import TraceSource, rechunked
+from sim.traces.source import MAX_ARRIVALS, TraceSource, rechunked
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -75,8 +76,19 @@ class Merged(TraceSource):
         return self.trace(seed).arrival_ns
 
     def trace(self, seed: int) -> Trace:
-        """Return the trace of all parts; of equal arrivals, those of earlier parts come first."""
-        traces = [part.trace(seed_of(seed, name)) for name, part in self.parts]
+        """Return the trace of all parts; of equal arrivals, those of earlier parts come first.
+
+        Raises:
+            TooLongError: They have more than `MAX_ARRIVALS` together.
+        """
+        traces: list[Trace] = []
+        for name, part in self.parts:
+            left, own = MAX_ARRIVALS - sum(map(len, traces)), seed_of(seed, name)
+            try:
+                traces.append(part.trace_of(part.arrivals(own, left), own))
+            except TooLongError as error:
+                hint = "shorter traces, or lower rates: runs with queues hold all queries"
+                raise TooLongError(f"trace of queue {name}", error.problem, f"over {left}", hint) from error
         arrivals = np.concatenate([trace.arrival_ns for trace in traces])
         order = np.argsort(arrivals, kind="stable")
         codes = np.repeat(np.arange(len(traces), dtype=np.uint16), [len(trace) for trace in traces])

@@ -122,9 +122,8 @@ class TraceSource(Parameters, ABC):
             count += len(chunk)
             if count > limit:
                 problem = "has more queries than fit into memory"
-                raise TooLongError(
-                    f"trace {self.name}", problem, f"over {limit}", "use keep: windows, which streams them"
-                )
+                hint = "keep: windows streams those with one SLO, one queue and no classes, in the compiled engine"
+                raise TooLongError(f"trace {self.name}", problem, f"over {limit}", hint)
         if not count:
             raise self._no_arrivals()
         joined = np.concatenate(chunks)

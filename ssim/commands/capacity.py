@@ -60,7 +60,8 @@ def capacity(
     """Find the highest rate at which each policy of FILE meets an SLO attainment; with --rate, the number of workers.
 
     Without --rate, the key `capacity` of FILE says which parameter of the trace is varied, which attainment is the
-    target, and how closely the rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if left out.
+    target, and how closely the rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if left out. Traces
+    of queues change in proportion, and every queue has to meet the target.
 
     With --rate, all rates of a generator are scaled in proportion, or the speed-up of a recording is set, and the
     number of workers is varied. The table also has the least number that any policy needs. For kinds of workers with
@@ -154,9 +155,13 @@ def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from sim.traces.merged import Merged
+    from ssim.commands.present.cheapest import of_queues
+
     spec = experiment.spec.capacity
     seeds = len({one.run.seed for one in found})
-    title = f"{experiment.name}: highest {spec.rate} that meets {spec.target:g} ({_over(seeds)})"
+    of_all = " of all queues together" if isinstance(experiment.runs[0].parts.source, Merged) else ""
+    title = f"{experiment.name}: highest {spec.rate}{of_all} that meets {spec.target:g} ({_over(seeds)})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in (*headings(experiment.swept).values(), "policy"):
         table.add_column(name, overflow="fold")
@@ -182,7 +187,7 @@ def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) 
             f"Capacity of each seed: the highest rate, to {100 * spec.precision:g} %, at which a non-increasing fit to "
             f"all rates tried meets {spec.target:g}. Policies of a seed meet the same random numbers. "
             "Uncertain range: from the lowest rate that missed the target to the highest that met it; longer traces "
-            "narrow it.",
+            f"narrow it.{of_queues(experiment)}",
             soft_wrap=True,
         )
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import completed, stored_jobs
+from ssim.commands.options import completed, results_option, stored_jobs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(epilog=example("ssim compare mine", "ssim compare mine --format latex > mine.tex"))
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completed(stored_jobs))
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
+@results_option
 @click.option(
     "--format",
     "form",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import completed, stored_jobs
+from ssim.commands.options import completed, names_option, results_option, stored_jobs
+
+_FORMATS = ("pdf", "svg", "png", "pgf")
 
 
 @click.command(
@@ -19,25 +20,17 @@ from ssim.commands.options import completed, stored_jobs
     )
 )
 @click.argument("name", shell_complete=completed(stored_jobs))
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
-@click.option("--only", multiple=True, metavar="FIGURE", help="A figure, such as tradeoff. Repeatable.")
-@click.option("--policies", default="", metavar="NAME,...", help="Draw only these policies.")
+@results_option
+@names_option("--only", "only", "FIGURE", "Draw only these figures, such as tradeoff.")
+@names_option("--policies", "policies", "NAME", "Draw only these policies.")
 @click.option("--width", type=click.Choice(["column", "page"]), help="Width of one column of a paper, or of its page.")
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    type=click.Choice(["pdf", "svg", "png", "pgf"]),
-    help="Repeatable. pgf is for LaTeX, and needs it installed.",
-)
+@names_option("--format", "formats", "FORMAT", "pdf, svg, png, or pgf for LaTeX, which must be installed.", _FORMATS)
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of a selection.")
 def figures(
     name: str,
     out: Path,
     only: tuple[str, ...],
-    policies: str,
+    policies: tuple[str, ...],
     width: str | None,
     formats: tuple[str, ...],
     output: Path | None,
@@ -63,7 +56,7 @@ def _one(name: str, out: Path) -> list[str]:
     """Draw the figures of one job and return what could not be drawn.
 
     Raises:
-        StoreError: It is of a kind without figures.
+        StoreError: It is of a kind without figures, or no run is stored.
     """
     from sim.base.errors import StoreError
     from ssim.results.stored import stored
@@ -73,6 +66,8 @@ def _one(name: str, out: Path) -> list[str]:
     runs, schema = index["runs"], index["job"]
     manifests = [(run, store.manifest(run["id"])) for run in runs]
     missing = [run for run, manifest in manifests if manifest is None]
+    if len(missing) == len(runs):
+        raise StoreError(str(store.folder), "no run is stored", "", f"`ssim results status {name}` says why")
     if schema == "experiment/1":
         from ssim.jobs.experiment.drawing import draw_experiment
 
@@ -104,7 +99,7 @@ def _selected(
     out: Path,
     output: Path | None,
     only: tuple[str, ...],
-    policies: str,
+    policies: tuple[str, ...],
     width: str | None,
     formats: tuple[str, ...],
 ) -> list[Path]:
@@ -124,15 +119,9 @@ def _selected(
     store = stored(out, name)
     if (schema := store.index()["job"]) != "experiment/1":
         raise SpecError(name, "only figures of experiments are selected", schema, "leave out all options but --out")
-    names = [one.strip() for one in _split(policies)]
     inches = {None: None, "column": style.COLUMN_IN, "page": style.PAGE_IN}[width]
     endings = [f".{one}" for one in formats] or style.FORMATS
-    return draw_selected(store, output, only, names, inches, endings)
-
-
-def _split(text: str) -> list[str]:
-    """Return the parts of a list whose commas in parentheses belong to a part."""
-    return re.findall(r"(?:[^,(]|\([^)]*\))+", text)
+    return draw_selected(store, output, only, policies, inches, endings)
 
 
 def _all(out: Path) -> list[str]:

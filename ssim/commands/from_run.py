@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import example
+from ssim.commands.options import results_option
 
 if TYPE_CHECKING:
     from serving.comparison import MeasuredBatches
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 @click.command("from-run", epilog=example("ssim table from-run rehearsal-live/slackfit -o measured.parquet"))
 @click.argument("run", metavar="RUN")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The table: a .parquet or .json file.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
+@results_option
 def from_run(run: str, output: str, out: Path) -> None:
     """Write the latencies of the live run RUN (JOB, or JOB/RUN) as a table, with the samples of each cell.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -104,7 +104,9 @@ class ShippedFile(click.ParamType[Path]):
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from sim.base.cores import usable_cores
+
+    return usable_cores()
 
 
 out_option = click.option(
@@ -115,6 +117,10 @@ out_option = click.option(
     show_default=True,
     help="Folder of results; each job has a folder of its name in it.",
 )
+results_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+"""For commands that read results; `-o` is what they write."""
 set_option = click.option(
     "--set",
     "overrides",
@@ -142,6 +148,42 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def job_options(jobs: Callable[[], int] | int = cores) -> Decorator:
     """Return a decorator that adds `file_options`, and `--jobs` with a default."""
     return lambda command: file_options(jobs_option(jobs)(command))
+
+
+def names_option(option: str, destination: str, metavar: str, text: str, known: Collection[str] = ()) -> Decorator:
+    """Return an option that takes several names: it may be repeated, and each time name several, with commas between.
+
+    A comma in parentheses belongs to a name, as in `clipper(accuracy=78.25,margin_ms=1)`.
+
+    Args:
+        option: The option as it is typed, such as `--policies`.
+        destination: The parameter of the command, which gets a tuple of names.
+        metavar: What a name is called in the help.
+        text: The help.
+        known: All names that there may be; any name if empty.
+    """
+
+    def split(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        from sim.base.errors import SpecError, did_you_mean
+
+        names: list[str] = []
+        for value in values:
+            found = [name.strip() for name in re.findall(r"(?:[^,(]|\([^)]*\)?)+", value) if name.strip()]
+            if not found:
+                raise SpecError(option, "no name given", repr(value), "one, or several with commas between them")
+            names += found
+        for name in names:
+            if known and name not in known:
+                raise SpecError(option, "unknown name", repr(name), did_you_mean(name, known))
+        return tuple(dict.fromkeys(names))
+
+    help_ = f"{text} Repeatable, or several with commas."
+    return click.option(option, destination, multiple=True, metavar=f"{metavar},...", callback=split, help=help_)
+
+
+family_option = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
+)
 
 
 where_option = click.option(

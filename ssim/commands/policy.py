@@ -267,14 +267,5 @@ def _built(
     from ssim.jobs.experiment.policies import build_policy
     from ssim.jobs.experiment.spec import PolicySpec
 
-    folder, found = plug_in_path(name)
-    built = build_policy(PolicySpec(use=found, params=parse_settings(settings)), folder)
+    built = build_policy(PolicySpec(use=name, params=parse_settings(settings)), Path.cwd())
     return built, load_table(table_name, where=parse_where(choices))
-
-
-def plug_in_path(name: str) -> tuple[Path, str]:
-    """Return the folder in which the module of a plug-in is looked for, and its name there, from a command's NAME."""
-    file, _, owner = name.rpartition(":")
-    if file.endswith(".py"):
-        return Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    return Path.cwd(), name

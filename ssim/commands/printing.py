@@ -144,6 +144,7 @@ def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callabl
     from rich.table import Table
 
     from sim.base.intervals import mean_and_half_width
+    from sim.base.numbers import format_decimals
 
     by_subnet: dict[str, list[Accuracy]] = {}
     for row in (row for accuracies in found for row in accuracies.rows):
@@ -162,7 +163,7 @@ def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callabl
     for column in ("MMACs", "params k", metric, *["perplexity"] * texts, *["without SubnetNorm"] * norms):
         table.add_column(column, justify="right", no_wrap=True)
     for subnet, rows in by_subnet.items():
-        costs = f"{rows[0].macs / 1e6:.3f}", f"{rows[0].params / 1e3:.1f}"
+        costs = format_decimals(rows[0].macs / 1e6, 3), format_decimals(rows[0].params / 1e3, 1)
         accurate = [cell([row.accuracy for row in rows]), *[cell([row.perplexity for row in rows])] * texts]
         accurate += [cell([row.without for row in rows])] * norms
         table.add_row(subnet if is_trained(subnet) else f"{subnet} *", *costs, *accurate)

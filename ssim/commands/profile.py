@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import completed, family_names
+from ssim.commands.options import completed, family_names, family_option
 from ssim.jobs.profile.spec import ProfileSpec
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _SINGULAR = {"batches": "batch"}  # an option that is repeated
 @click.option("--gpu", type=click.IntRange(min=0), metavar="N", help="Number of the GPU to measure on.")
 @click.option("--cpu", is_flag=True, help="Measure on the CPU.")
 @_file_options
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable.")
+@family_option
 @click.option(
     "-o",
     "--out",

@@ -9,7 +9,7 @@ import click
 
 from ssim.commands import printing
 from ssim.commands.group import example
-from ssim.commands.options import cores
+from ssim.commands.options import jobs_option, results_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--quick", is_flag=True, help="Short traces and one seed: minutes instead of hours; stored in results/quick."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
+@results_option
 @click.option(
     "--experiments",
     type=click.Path(path_type=Path),
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The page to write.  [default: docs/reproduction.md; with --quick, reproduction.md in results/quick]",
 )
-@click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Number of runs at once.")
+@jobs_option()
 def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Path | None, jobs: int) -> None:
     """Run the experiments of the SuperServe paper, draw its figures, and compare its claims with the results.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, json_option, stored_jobs
+from ssim.commands.options import completed, json_option, results_option, stored_jobs
 from ssim.commands.printing import console, print_json
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
 
 STATES = ("stored", "failed", "damaged", "to do")
-
-_out = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
-)
 
 
 @click.group(cls=CommandGroup)
@@ -31,7 +27,7 @@ def results() -> None:
 @results.command(epilog=example("ssim results status azure"))
 @click.argument("name", shell_complete=completed(stored_jobs))
 @json_option
-@_out
+@results_option
 def status(name: str, out: Path, *, as_json: bool) -> None:
     """Print how many runs of the job NAME are stored, failed or to do, and why runs failed.
 
@@ -72,7 +68,7 @@ def status(name: str, out: Path, *, as_json: bool) -> None:
 
 @results.command(epilog=example("ssim results ls", "ssim results ls --out /data/results"))
 @json_option
-@_out
+@results_option
 def ls(out: Path, *, as_json: bool) -> None:
     """List the jobs that have results, with their runs, size and time of the last change."""
     from datetime import UTC, datetime
@@ -114,7 +110,7 @@ def ls(out: Path, *, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The JSON file to write."
 )
-@_out
+@results_option
 def trace(run: str, output: Path, out: Path) -> None:
     """Write the time line of RUN for Perfetto (ui.perfetto.dev) or chrome://tracing.
 

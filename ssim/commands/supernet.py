@@ -9,7 +9,7 @@ import click
 
 from ssim.commands import training
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, family_names, json_option
+from ssim.commands.options import completed, family_names, family_option, json_option, names_option
 from ssim.commands.printing import console, print_json, spinning
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ _ALONE = 100
 """The number of subnets that are extracted and counted: they take fifty times as much memory as the supernet."""
 
 _family = click.argument("name", metavar="FAMILY", shell_complete=completed(family_names))
-_settings = click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
-)
 
 
 @click.group(cls=CommandGroup)
@@ -75,7 +72,7 @@ def list_(*, as_json: bool) -> None:
     help="Input size for MACs: side of an image in pixels, or length of a text in tokens.  [default: the family's]",
 )
 @json_option
-@_settings
+@family_option
 def show(
     name: str,
     subnets: tuple[str, ...],
@@ -93,6 +90,7 @@ def show(
     """
     from rich.table import Table
 
+    from sim.base.numbers import format_decimals
     from ssim.files.families import find_family
     from ssim.files.yaml_file import parse_settings
     from supernet.costs import Costs
@@ -133,8 +131,9 @@ def show(
     for column in (f"GMACs at {size or family.default_size}", "params M", "statistics KB"):
         rows.add_column(column, justify="right", no_wrap=True)
     for subnet in shown:
-        macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
-        rows.add_row(subnet.id, f"{macs / 1e9:.4f}", f"{parameters / 1e6:.2f}", f"{4 * statistics / 1e3:.0f}")
+        gmacs, million = costs.macs(subnet) / 1e9, costs.parameters(subnet) / 1e6
+        cells = (gmacs, 4), (million, 2), (4 * costs.statistics(subnet) / 1e3, 0)
+        rows.add_row(subnet.id, *(format_decimals(value, decimals) for value, decimals in cells))
     console().print(rows)
 
 
@@ -157,7 +156,8 @@ def show(
     show_default=True,
     help="Seed of the subnets that are sampled after the six published ones.",
 )
-def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
+@json_option
+def memory(out: Path | None, models: int, cache_mb: float, seed: int, *, as_json: bool) -> None:
     """Compare the memory of subnets of OFA-ResNet50, extracted one by one and served from one supernet.
 
     After SuperServe (NSDI 2025), Figures 5a and 4, but over the number of subnets.
@@ -176,31 +176,33 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
     systems = [hand_tuned(), extracted(net, subnets[:_ALONE]), in_place(net, subnets)]
     systems += [in_place(cached, subnets)] if cache_mb else []
+    pictures = [] if out is None else _draw(out, systems, net, published)
+    if as_json:
+        found = [{"system": rows[0].system, "bytes": [row.bytes for row in rows]} for rows in systems]
+        print_json({"models": models, "seed": seed, "systems": found, "pictures": [str(path) for path in pictures]})
+        return
     rows = Table("MB for this number of models", box=None, pad_edge=False)
     counts = [count for count in (1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500, 1000) if count <= models]
     for count in counts:
         rows.add_column(str(count), justify="right", no_wrap=True)
     for system in systems:
-        found = {row.models: f"{row.bytes / BYTES_PER_MB:.0f}" for row in system}
-        rows.add_row(system[0].system, *(found.get(count, "-") for count in counts))
+        megabytes = {row.models: f"{row.bytes / BYTES_PER_MB:.0f}" for row in system}
+        rows.add_row(system[0].system, *(megabytes.get(count, "-") for count in counts))
     console().print(rows)
     for sentence in _crossings(systems[:3], len(published)):
         click.echo(sentence)
-    if out is not None:
-        _draw(out, systems, net, published)
+    for path in pictures:
+        click.echo(path)
 
 
 @supernet.command("import", epilog=example("ssim supernet import ofa.pth --family ofa_resnet50 -o ofa.safetensors"))
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--family", "name", required=True, help="The supernet family of the weights (`ssim supernet list`).")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
-@click.option(
-    "--fresh",
-    multiple=True,
-    metavar="NAME",
-    help="A part of the network that FILE has no weights for; it keeps its random ones. Repeatable.",
+@names_option(
+    "--fresh", "fresh", "NAME", "Parts of the network that FILE has no weights for; they keep their random ones."
 )
-@_settings
+@family_option
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Convert weights under their original names to a checkpoint: of once-for-all, of DynaBERT, of your own network."""
     from ssim.files.families import code_of_family, find_family
@@ -253,8 +255,10 @@ def _crossings(systems: Sequence[Sequence[Footprint]], zoo: int) -> list[str]:
     return sentences
 
 
-def _draw(out: Path, systems: Sequence[Sequence[Footprint]], net: Supernet, published: Sequence[SubnetConfig]) -> None:
-    """Draw bytes over models, and for each published subnet its weights against its statistics."""
+def _draw(
+    out: Path, systems: Sequence[Sequence[Footprint]], net: Supernet, published: Sequence[SubnetConfig]
+) -> list[Path]:
+    """Draw bytes over models, and for each published subnet its weights against its statistics; return the files."""
     import pandas as pd
 
     from figures.memory import draw_memory
@@ -275,6 +279,4 @@ def _draw(out: Path, systems: Sequence[Sequence[Footprint]], net: Supernet, publ
     )
     over_models = pd.DataFrame([row for system in systems for row in system])
     figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, net.memory().weights)}
-    for name, figure in figures.items():
-        for path in save(figure, out / name):
-            click.echo(path)
+    return [path for name, figure in figures.items() for path in save(figure, out / name)]

@@ -8,7 +8,15 @@ import click
 
 from ssim.commands.from_run import from_run
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, json_option, parse_where, table_names, where_option
+from ssim.commands.options import (
+    completed,
+    family_option,
+    json_option,
+    names_option,
+    parse_where,
+    table_names,
+    where_option,
+)
 from ssim.commands.printing import console, limit_note, print_json
 
 if TYPE_CHECKING:
@@ -58,9 +66,7 @@ def _table_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         where_option,
         click.option("--all", "every", is_flag=True, help="All measured batch sizes, beyond the table's own limit."),
-        click.option(
-            "--stages", metavar="A,B", help="Stages of a batch whose times add up to the latency.  [default: all]"
-        ),
+        names_option("--stages", "stages", "STAGE", "Only these stages of a batch: their times are added up."),
         click.option(
             "--max-batch",
             type=click.IntRange(min=1),
@@ -84,7 +90,7 @@ def _table_options(command: Callable[..., None]) -> Callable[..., None]:
 def show(
     source: str,
     max_batch: int | None,
-    stages: str | None,
+    stages: tuple[str, ...],
     choices: tuple[str, ...],
     *,
     every: bool,
@@ -109,6 +115,7 @@ def show(
 def _print(found: LatencyTable, sizes: str) -> None:
     from rich.table import Table
 
+    from sim.base.numbers import format_decimals
     from sim.base.units import ms_from_ns
 
     out = console()
@@ -123,8 +130,8 @@ def _print(found: LatencyTable, sizes: str) -> None:
             "*" if index in found.pareto else "",
             subnet.id,
             f"{subnet.accuracy:.3f}",
-            "-" if subnet.gmacs is None else f"{subnet.gmacs:.3f}",
-            "-" if subnet.params is None else f"{subnet.params / 1e6:.2f}",
+            "-" if subnet.gmacs is None else format_decimals(subnet.gmacs, 3),
+            "-" if subnet.params is None else format_decimals(subnet.params / 1e6, 2),
             *["-" if subnet.loading_ns is None else f"{ms_from_ns(subnet.loading_ns):.3f}"] * loads,
             *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
         )
@@ -175,7 +182,7 @@ def _shown_sizes(
 @_table_options
 @click.option("-o", "--output", required=True, metavar="FILE", help="The picture: a .pdf, .svg or .png file.")
 def plot(
-    source: str, output: str, max_batch: int | None, stages: str | None, choices: tuple[str, ...], *, every: bool
+    source: str, output: str, max_batch: int | None, stages: tuple[str, ...], choices: tuple[str, ...], *, every: bool
 ) -> None:
     """Draw a table as a heat map, as wide as one column of a paper."""
     from pathlib import Path
@@ -193,7 +200,9 @@ def plot(
 
 @table.command(epilog=example("ssim table check ofa-resnet50-a40 --all"))
 @_table_options
-def check(source: str, max_batch: int | None, stages: str | None, choices: tuple[str, ...], *, every: bool) -> None:
+def check(
+    source: str, max_batch: int | None, stages: tuple[str, ...], choices: tuple[str, ...], *, every: bool
+) -> None:
     """Report whether the properties P1, P2 and P3 of the SuperServe paper (section 4) hold, and where they do not.
 
     P1: latency grows with batch size. P2: latency grows with accuracy. P3: a less accurate subnet serves a larger batch
@@ -270,7 +279,7 @@ def diff(first: str, second: str, *, every: bool) -> None:
 @click.option(
     "--size", type=click.IntRange(min=1), help="Input size: side of an image in pixels, or length of a text in tokens."
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable.")
+@family_option
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="The table to write: a .json, .csv or .parquet file."
 )
@@ -346,16 +355,15 @@ table.add_command(from_run)
 
 
 def _load(
-    source: str, max_batch: int | None, stages: str | None, choices: Sequence[str], *, every: bool
+    source: str, max_batch: int | None, stages: tuple[str, ...], choices: Sequence[str], *, every: bool
 ) -> LatencyTable:
     from sim.base.errors import SpecError
     from sim.tables.files import find_table, load_table
 
     if every and max_batch is not None:
         raise SpecError("--all", "cannot be combined with --max-batch", str(max_batch), "give one of the two")
-    names = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]
     where = parse_where(choices)
-    return load_table(source, find_table(source, where).max_batch if every else max_batch, names, where)
+    return load_table(source, find_table(source, where).max_batch if every else max_batch, stages or None, where)
 
 
 def _extent(found: LatencyTable) -> str:

@@ -35,6 +35,7 @@ def topology() -> None:
 def check(file: Path) -> None:
     """Check a topology and its programs, and print its roles, channels and numbers of workers."""
     from ssim.files.topology_file import programs_of, read_topology
+    from topology.variants import variant_counts
 
     found = read_topology(file)
     tag = found.tag
@@ -43,7 +44,9 @@ def check(file: Path) -> None:
     for role in tag.roles:
         size = _count(len(found.plan.roles[role.name]), "worker")
         click.echo(f"    {role.name}: {size}; {_channels(role.name, found) or 'no channel'}")
-    without = [role.name for role in tag.roles if not role.program]
+        for name, count in variant_counts(found.plan.roles[role.name]).items():
+            click.echo(f"        {name}: {count} of them")
+    without = [use.key for use in tag.programs if not use.program]
     if without:
         click.echo(f"without a program: {', '.join(without)}; only the description was checked")
         return

@@ -267,11 +267,7 @@ def _source(
         kind = first
     for name, value in reading.items():
         params[name] = _column(value, with_unit=name != "class") if name in {"arrival", "slo", "class"} else value
-    file, _, class_name = kind.rpartition(":")
-    folder = Path.cwd()
-    if file.endswith(".py"):
-        folder, kind = Path(file).resolve().parent, f"{Path(file).stem}:{class_name}"
-    owner = find_class(kind, SHORT_NAMES, "trace source", folder, TraceSource)
+    owner = find_class(kind, SHORT_NAMES, "trace source", Path.cwd(), TraceSource)
     required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
     has_slo = params.get("slo_ms") is not None
     if "slo_ms" in required and not has_slo:

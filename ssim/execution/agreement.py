@@ -75,11 +75,14 @@ class StoredLiveRun:
         """Return a stored run.
 
         Raises:
-            StoreError: It is not a live run, it is damaged, or what it was made from has changed since.
+            StoreError: It is not stored, not a live run, or damaged; or what it was made from has changed since.
             SpecError: Its file can't be read any more.
         """
         location, manifest = str(store.folder / run_id), store.manifest(run_id)
-        if manifest is None or LIVE_LOG not in manifest["outputs"]:
+        if manifest is None:
+            hint = "`ssim run FILE --live` serves anew"
+            raise StoreError(location, "the run is not stored", store.failure(run_id) or "", hint)
+        if LIVE_LOG not in manifest["outputs"]:
             raise StoreError(location, "is not a live run", "", "`ssim run FILE --live` makes one")
         run = _simulated(store, run_id, Path(manifest["circumstances"]["folder"]))
         for key in ("cluster", "latency_table", "policy", "queues", "queue_policies"):

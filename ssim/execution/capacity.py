@@ -7,18 +7,18 @@ meet the same rate, so that their capacities can be compared seed by seed.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
 from sim.traces.merged import Merged
 from sim.traces.rates import rate_names
+from ssim.execution.rates import AtRate, changed, mean_rate_of, swept_rate
 from ssim.execution.runner import run_all, write_index
 from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.experiment.spec import CapacitySpec
@@ -115,15 +115,18 @@ def find_capacities(trials: Trials) -> list[Found]:
         trials: The runs of the search.
 
     Raises:
-        SpecError: The trace has no such rate, or it is swept.
+        SpecError: The trace has no such rate, or it is swept; queues with traces of their own have no rate but
+            `mean_qps`, that of all queries.
         StoreError: Results can't be stored.
     """
     spec, experiment = trials.experiment.spec.capacity, trials.experiment
-    if f"trace.{spec.rate}" in experiment.swept:
-        raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or vary another rate")
+    of_queues = isinstance(experiment.runs[0].parts.source, Merged)
+    key = f"trace.{spec.rate}"
+    if (of_queues and (key := swept_rate(experiment) or "")) or key in experiment.swept:
+        raise SpecError("capacity.rate", "is swept, too", repr(key), "sweep something else, or vary another rate")
     # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
     found = [Found(run, CapacitySearch(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
-    search_rates(found, trials, lambda run, rate: changed(run, "trace", {spec.rate: rate}))
+    search_rates(found, trials, AtRate() if of_queues else lambda run, rate: changed(run, "trace", {spec.rate: rate}))
     return found
 
 
@@ -145,14 +148,6 @@ def search_rates(
         failed = trials.carry_out((probe for _, _, probe in probes), len({id(one) for one, _ in asking}))
         for one, step, probe in probes:
             _note(one, step, failed.get(probe.id), trials.store.manifest(probe.id))
-
-
-def changed(run: ExperimentRun, section: str, parameters: Mapping[str, Any]) -> ExperimentRun:
-    """Return a run with other parameters in a section of its file, of which no more than the summary is kept."""
-    point = run.point
-    content = {**point.content, section: {**point.content[section], **parameters}, "keep": "summary"}
-    swept = {**point.swept, **{f"{section}.{name}": value for name, value in parameters.items()}}
-    return dataclasses.replace(run, point=dataclasses.replace(point, content=content, swept=swept))
 
 
 def _probes(
@@ -194,8 +189,10 @@ def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
     source = run.parts.source
     names = rate_names(source)
     if isinstance(source, Merged):
-        what, right = "no rate is common to the traces of queues", "give --rate, at which all of them are scaled"
-        raise SpecError("capacity.rate", what, repr(spec.rate), right)
+        if spec.rate != "mean_qps":
+            what, right = "is not common to the traces of queues", "mean_qps, the mean rate of all of them together"
+            raise SpecError("capacity.rate", what, repr(spec.rate), right)
+        return mean_rate_of(source, run.seed)
     if spec.rate not in names:
         what = f"a trace of kind {run.spec.trace_kind} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))

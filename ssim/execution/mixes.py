@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sim.base.errors import SpecError
 from sim.base.intervals import mean_and_half_width
 from ssim.execution.capacity import attained
-from ssim.execution.workers import AtRate, check_sweep, told
+from ssim.execution.rates import AtRate
+from ssim.execution.workers import check_sweep, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

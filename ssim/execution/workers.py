@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, SsimError, TooLongError
@@ -18,21 +18,17 @@ from sim.base.units import format_ms
 from sim.engine.kinds import MAX_WORKERS
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engine.service_queue import in_queues
-from sim.traces.merged import Merged, seed_of
-from sim.traces.rates import mean_rate, mean_rate_setter, rate_names
-from ssim.execution.capacity import Found, attained, changed, search_rates
+from ssim.execution.capacity import Found, attained, search_rates
 from ssim.execution.gap import attainment_bound
+from ssim.execution.rates import AtRate, changed, swept_rate
 from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
-    from sim.traces.source import TraceSource
     from ssim.execution.capacity import Trials
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.job import RunOutcome
-
-    _Setter = Callable[[float], dict[str, float]]
 
 NEARBY = 5
 """So many numbers of workers next to the answer are tried on either side: by chance fewer may meet the target."""
@@ -183,46 +179,6 @@ class Needed:
         }
 
 
-class AtRate:
-    """A function from a run and a mean rate of all its queries to the run at this rate."""
-
-    def __init__(self) -> None:
-        self._setters: dict[tuple[str, int], list[_Setter]] = {}
-
-    def __call__(self, run: ExperimentRun, rate: float) -> ExperimentRun:
-        """Return the run; its traces change in proportion."""
-        source = run.parts.source
-        key = (repr(run.spec.traces()), run.seed if source.is_random else 0)
-        if key not in self._setters:
-            self._setters[key] = _setters(source, run.seed)
-        setters = self._setters[key]
-        if not isinstance(source, Merged):
-            return changed(run, "trace", setters[0](rate))
-        point, swept = run.point, dict(run.point.swept)
-        queues = [dict(queue) for queue in point.content["queues"]]
-        for place, setter in enumerate(setters):
-            found = setter(rate)
-            queues[place]["trace"] = queues[place]["trace"] | found
-            swept |= {f"queues.{place}.trace.{name}": value for name, value in found.items()}
-        content = {**point.content, "queues": queues, "keep": "summary"}
-        return replace(run, point=replace(point, content=content, swept=swept))
-
-
-def _setters(source: TraceSource, seed: int) -> list[_Setter]:
-    """Return for each trace of a run the function from the mean rate of all to its parameters."""
-    if not isinstance(source, Merged):
-        return [mean_rate_setter(source, seed)]
-    parts = [(part, seed_of(seed, name)) for name, part in source.parts]
-    rates = [mean_rate(part, own) for part, own in parts]
-    lasts = [part.duration_ns / source.duration_ns for part, _ in parts]
-    total = sum(rate * last for rate, last in zip(rates, lasts, strict=True))
-
-    def of_part(setter: _Setter, share: float) -> _Setter:
-        return lambda rate: setter(rate * share)
-
-    return [of_part(mean_rate_setter(part, own), rate / total) for (part, own), rate in zip(parts, rates, strict=True)]
-
-
 def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     """Return the least number of workers of each policy at each point of the sweep.
 
@@ -276,22 +232,18 @@ def told(run: ExperimentRun) -> Generator[None]:
 
 
 def check_sweep(trials: Trials) -> None:
-    """Check that neither the number of workers nor the rate is swept.
+    """Check that neither the number of workers nor the rate is swept, and that no placement names workers.
 
     Raises:
-        SpecError: One of the two is.
+        SpecError: One of the two is, or one does.
     """
-    swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
-    parts = {"trace": source}
-    if isinstance(source, Merged):
-        parts = {f"queues.{place}.trace": part for place, (_, part) in enumerate(source.parts)}
-    decided = ["cluster.workers"]
-    for place, part in parts.items():
-        names = rate_names(part)
-        decided += [f"{place}.{name}" for name in names if name == "mean_qps" or names == [name]]
-    for key in swept:
-        if key in decided:
-            raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")
+    if any(run.parts.cluster.placement is not None for run in trials.experiment.runs):
+        problem, hint = "names workers by number, whose number is looked for", "greedy or fast_greedy, or leave it out"
+        raise SpecError("cluster.placement", problem, "", hint)
+    workers = "cluster.workers"
+    key = workers if workers in trials.experiment.swept else swept_rate(trials.experiment)
+    if key is not None:
+        raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")
 
 
 def _check_workers(trials: Trials) -> None:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ssim.extras import missing
 from ssim.packages import PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from types import ModuleType
 
 
@@ -47,7 +48,8 @@ def import_module(module_name: str, noun: str, folder: Path | None) -> ModuleTyp
         _FOLDERS.append(folder)
         sys.path.append(str(folder))  # last: a random.py beside an experiment must not stand for Python's own
     try:
-        module = importlib.import_module(module_name)
+        with _no_bytecode():
+            module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         lacking = missing(error.name or "") if isinstance(error, ModuleNotFoundError) else None
         if lacking is not None:
@@ -61,6 +63,31 @@ def import_module(module_name: str, noun: str, folder: Path | None) -> ModuleTyp
         what = "another module of this name comes first"
         raise SpecError(noun, what, repr(module_name), f"rename {mine} ({module.__file__} was found)")
     return module
+
+
+@contextmanager
+def _no_bytecode() -> Generator[None]:
+    """Write no bytecode: Python would run it after an edit of the same length within the same second."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def as_module(name: str, folder: Path) -> tuple[str, Path]:
+    """Return a plug-in's name as `module:name`, and the folder of the module; `FILE.py:name` is relative to a folder.
+
+    Raises:
+        SpecError: There is no such file.
+    """
+    file, _, attribute = name.rpartition(":")
+    if not file.endswith(".py"):
+        return name, folder
+    path = (folder / file).resolve()
+    if not path.is_file():
+        raise SpecError(name, "file not found", str(path), "a path relative to the file that names it")
+    return f"{path.stem}:{attribute}", path.parent
 
 
 def origin_of(module_name: str, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 A plug-in is a dataclass whose fields are its parameters; a field `class_` is the parameter `class`. A short name is
 looked up among those that come with the toolkit; `module:Class` is imported, with the folder of the experiment file on
-the path.
+the path, and so is `FILE.py:Class`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sim.base.errors import (
     user_frame,
 )
 from ssim.files.model import known_keys
-from ssim.files.own_modules import import_module
+from ssim.files.own_modules import as_module, import_module
 
 _LINE = 60  # of an offending value, in a message of one line
 
@@ -163,7 +163,7 @@ def find_class(
     """Return the class that a name stands for.
 
     Args:
-        name: A short name, or `module:Class`.
+        name: A short name, `module:Class` or `FILE.py:Class`.
         short_names: What short names stand for.
         noun: What messages call such a thing, for example `"policy"`.
         folder: Where modules are looked for first.
@@ -200,7 +200,7 @@ def find_object(
     """Return what a name stands for, of a sort: a class, or a class or function.
 
     Args:
-        name: A short name, or `module:name`.
+        name: A short name, `module:name` or `FILE.py:name`.
         short_names: What short names stand for.
         noun: What messages call such a thing.
         folder: Where modules are looked for first.
@@ -213,7 +213,10 @@ def find_object(
     if ":" not in name and name not in short_names:
         right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
         raise SpecError(noun, f"unknown {noun}", repr(name), right)
-    module_name, _, attribute = short_names.get(name, name).partition(":")
+    full = short_names.get(name, name)
+    if folder is not None and name not in short_names:
+        full, folder = as_module(full, folder)
+    module_name, _, attribute = full.partition(":")
     module = import_module(module_name, noun, folder if name not in short_names else None)
     found = getattr(module, attribute, None)
     if not is_wanted(found):
@@ -265,7 +268,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
     """
     fields = {parameter_of(field): field for field in dataclasses.fields(owner) if field.init}
     issues = [
-        Issue((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
+        Issue((key,), f"unknown parameter of {owner.__name__}", "", did_you_mean(key, fields), at_key=True)
         for key in params
         if key not in fields
     ]
@@ -332,7 +335,7 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
     return list(issues.values())
 
 
-_UNKNOWN = "is not known here"
+_UNKNOWN = "unknown key"
 _ABSENT = {"missing": "is missing", "extra_forbidden": _UNKNOWN, "unexpected_keyword_argument": _UNKNOWN}
 """What pydantic says of keys that should be there or should not: of models, and of dataclasses within dataclasses."""
 

@@ -67,7 +67,7 @@ def put(data: Any, key: str, value: object, model: type[BaseModel]) -> Issue | N
                 elif step in {"params", *known_keys(model, place[: depth + 1])} or steps[0] == "topology":
                     node[step] = node = {}
                 else:
-                    return Issue((), "no such key", key, did_you_mean(step, map(str, node)))
+                    return Issue((), "unknown key", key, did_you_mean(step, map(str, node)))
             case _:
                 return Issue((), f"{'.'.join(steps[:depth])} has no keys", key)
     return None

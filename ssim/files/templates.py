@@ -38,6 +38,11 @@ policies:
 
 _BURSTY = "{kind: bursty, base_qps: 1500, variant_qps: 3500, cv2: 8, duration_s: 20, slo_ms: 36}"
 
+_RAMP = (
+    "{kind: time_varying, start_qps: 2000, end_qps: 7000, acceleration_qps2: 500, ramp_start_s: 4, cv2: 2, "
+    "duration_s: 20, slo_ms: 36}"
+)
+
 _POLICY = '''\
 """A policy of your own: `ssim policy check {module}:Mine` tests it."""
 
@@ -166,7 +171,8 @@ def files_of(kind: str, out: Path | None) -> dict[Path, str]:
         policies += f"\n  - {{use: {code.stem}:Mine, params: {{margin_ms: 2}}}}"
         files[code] = _POLICY.format(module=code.stem)
     if kind == "planner":
-        cluster = "cluster: {workers: 8, max_workers: 16, startup_s: 4}   # startup_s: until a new one serves"
+        trace = _RAMP
+        cluster = "cluster: {workers: 4, max_workers: 16, startup_s: 2}   # startup_s: until a new one serves"
         cluster += f"\nplanner: {{use: '{code.stem}:Mine', period_s: 2}}    # its turns"
         files[code] = _PLANNER.format(module=code.stem)
     if kind == "trace":

@@ -19,7 +19,7 @@ from topology.deployment import Dataset, InjectedFault, Machine
 from topology.expansion import expand
 from topology.flaws import TagError
 from topology.program import Program
-from topology.tag import Channel, Link, Role, Select, Tag
+from topology.tag import Channel, Link, Role, Select, Tag, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,13 +145,13 @@ def topology_of(file: YamlFile) -> Topology:
 def programs_of(
     path: Path, topology: Topology, file: YamlFile | None = None, folders: Mapping[str, Path] | None = None
 ) -> dict[str, type[Program]]:
-    """Return the classes of the programs that a topology file names, if they fit it.
+    """Return the classes of the programs that a topology file names, by role and `role/variant`, if they fit it.
 
     Args:
         path: The file; modules of one's own are looked up in its folder.
         topology: Its content.
         file: Its content as read, if it differs from the file.
-        folders: Where modules are looked up instead, by role.
+        folders: Where modules are looked up instead, by role, and by `role/variant`.
 
     Raises:
         SpecError: A role names no program or an unknown one, its `config` is not what the program takes, or the
@@ -160,23 +160,30 @@ def programs_of(
     file = read_yaml(path) if file is None else file
     issues: list[Issue] = []
     programs: dict[str, type[Program]] = {}
-    for role in topology.tag.roles:
-        if not role.program:
-            issues.append(Issue(("roles", role.name), "no program", "", "program: module:Class"))
+    uses, told = topology.tag.programs, set[tuple[str, ...]]()
+    for use in uses:
+        before = len(issues)
+        if not use.program:
+            issues.append(Issue(use.place, "no program", "", "program: module:Class"))
+            told.add(use.place)
             continue
-        folder = (folders or {}).get(role.name, path.parent)
+        folder = (folders or {}).get(use.key, path.parent)
         try:
-            programs[role.name] = find_class(role.program, {}, "program", folder.resolve(), Program)
+            programs[use.key] = find_class(use.program, {}, "program", folder.resolve(), Program)
         except SpecError as error:
-            issues.append(Issue.of(error, "roles", role.name, "program"))
+            issues.append(Issue.of(error, *use.place, "program"))
         else:
-            _, wrong = build(programs[role.name], role.config)
-            issues += [issue.under("roles", role.name, "config") for issue in wrong]
+            _, wrong = build(programs[use.key], use.config)
+            issues += [issue.under(*use.place, "config") for issue in wrong]
+        if len(issues) > before:
+            told.add(use.place)
     try:
         bind(topology.tag, programs)
     except TagError as error:
-        told = {issue.place[:2] for issue in issues}  # of these roles the program or its config is wrong
-        issues += [Issue(*flaw) for flaw in error.flaws if flaw.place[:2] not in told]
+        places = {use.place for use in uses}
+        for flaw in error.flaws:  # but not of programs that are wrong, or whose config is
+            of = max((place for place in places if flaw.place[: len(place)] == place), key=len, default=())
+            issues += [Issue(*flaw)] if of not in told else []
     if issues:
         raise file.error(issues)
     return programs
@@ -279,7 +286,7 @@ def _located(issue: Issue, counts: _Counts) -> Issue:
     if issue.at_key:
         known = {"schema", "name", *OWNERS}
         if len(place) > 2:  # noqa: PLR2004 - section, name, key
-            owner = {"link": Link, "select": Select}.get(str(place[2]), OWNERS[section])
+            owner = {"link": Link, "select": Select, "variants": Variant}.get(str(place[2]), OWNERS[section])
             known = {field.name for field in fields(owner)}.difference(KEYS[section])
         issue = replace(issue, hint=did_you_mean(str(issue.place[-1]), known))
     if place == ("schema",):

@@ -226,6 +226,7 @@ def _by_class(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
 def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     """Return the figures of each queue."""
     queues = by_queue(run) if isinstance(run, Result) else []
+    placement = run.cluster.placement
     return {
         one.queue.name: {
             "weight": one.queue.weight,
@@ -234,6 +235,7 @@ def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
             "batches": one.batches,
             "mean_batch_size": _number(one.mean_batch_size),
             "busy_share": one.busy_ns / run.busy_ns if run.busy_ns else None,
+            **({} if placement is None else {"placement": [*placement[one.queue.name]]}),
         }
         for one in queues
     }

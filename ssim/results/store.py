@@ -276,13 +276,17 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def write_index(self, index: dict[str, Any]) -> None:
-        """Note which runs make up the job now.
+        """Note which runs make up the job now; failures of other runs are forgotten.
 
         Raises:
             StoreError: The disk is full, or the folder can't be written.
         """
         with whole_file(self.folder / INDEX) as path:
             path.write_bytes(to_json(index, indent=1, fallback=str) + b"\n")
+        ids = {run["id"] for run in index["runs"]}
+        for path in (self.folder / FAILED).glob("*.json"):
+            if path.stem not in ids:
+                path.unlink(missing_ok=True)
 
     def index(self) -> dict[str, Any]:
         """Return which runs make up the job.

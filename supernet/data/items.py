@@ -20,7 +20,7 @@ from sim.base.errors import DataError, SpecError, SsimError, raised
 from supernet.data.source import Examples
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
 LARGEST_ROUNDING = 1e-3
 """The share of the labels' standard deviation that may be lost in float32."""
@@ -124,17 +124,17 @@ def _tensor(value: Any) -> torch.Tensor:
 
 
 def label_of(value: Any, *, regression: bool = False) -> torch.Tensor:
-    """Return a label, or several, as int64; in a regression, as float32.
+    """Return a label, or several, as int64; in a regression, as float64.
 
     Raises:
         SpecError: It is not a whole number; in a regression, not a finite one.
     """
-    label = torch.as_tensor(value)
+    is_exact = not regression or isinstance(value, torch.Tensor)
+    label = torch.as_tensor(value if is_exact else np.asarray(value))  # torch rounds Python's floats, numpy does not
     if regression:
-        label = label.float()
-        if not label.isfinite().all():
+        if not label.float().isfinite().all():
             raise SpecError("label", "not a finite number", str(label.tolist()), "finite numbers")
-        return label
+        return label.double()
     if label.is_floating_point() or label.is_complex():
         hint = "the number of a class, from 0; or regression: true"
         raise SpecError("label", "not a whole number", str(label.dtype), hint)
@@ -159,8 +159,8 @@ def single_precision(labels: torch.Tensor, place: str) -> torch.Tensor:
     return single
 
 
-def collated(items: Sequence[Any]) -> Any:
-    """Return items as one batch, or the first error among them."""
+def collated(items: Sequence[Any], *, exact: bool = False) -> Any:
+    """Return items as one batch, or the first error among them; labels that are numbers in float32, unless exact."""
     error = next((item for item in items if isinstance(item, SsimError)), None)
     if error is not None:
         return error
@@ -169,7 +169,17 @@ def collated(items: Sequence[Any]) -> Any:
         first, second = (str(shape[0]) for shape in sorted(shapes)[:2])
         return DataError("data", "examples of one batch have different shapes", f"{first} and {second}", "one shape")
     *inputs, labels = (torch.stack(parts) for parts in zip(*items, strict=True))
-    return Examples(tuple(inputs), labels)
+    return Examples(tuple(inputs), labels if exact or labels.dtype != torch.float64 else labels.float())
+
+
+def all_labels(batches: Iterable[Examples], form: ItemFormat, name: str) -> torch.Tensor:
+    """Return the labels of exact batches, in float32 if they are numbers.
+
+    Raises:
+        DataError: Numbers are too close to each other for float32.
+    """
+    labels = torch.cat([batch.labels for batch in batches])
+    return single_precision(labels, name) if form.regression else labels
 
 
 def count_of(dataset: Any, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from supernet.data.items import (
     ItemFormat,
     ItemReader,
     Key,
+    all_labels,
     checked,
     collated,
     count_of,
@@ -71,7 +73,8 @@ class LazyExamples:
         known = self.known_labels
         if known is not None:
             return known
-        return torch.cat([batch.labels for batch in replace(self, device="cpu").batches(BATCH)])
+        draws = (Draw(indices, 0) for indices in torch.arange(len(self)).split(BATCH))
+        return all_labels(replace(self, device="cpu").drawn(draws, exact=True), self.form, self.name)
 
     def select(self, indices: torch.Tensor) -> LazyExamples:
         """Return examples by their indices, in the order of these; nothing is read."""
@@ -97,8 +100,12 @@ class LazyExamples:
         """
         return self.drawn(Draw(indices, 0) for indices in torch.arange(len(self)).split(size))
 
-    def drawn(self, draws: Iterable[Draw]) -> Iterator[Examples]:
+    def drawn(self, draws: Iterable[Draw], *, exact: bool = False) -> Iterator[Examples]:
         """Yield the examples of draws.
+
+        Args:
+            draws: Which.
+            exact: Whether labels that are numbers are in float64.
 
         Raises:
             DataError: An example can't be read.
@@ -110,7 +117,7 @@ class LazyExamples:
         loader = DataLoader(
             ItemReader(self.dataset, self.form, self.name),
             batch_sampler=keys,
-            collate_fn=collated,
+            collate_fn=partial(collated, exact=exact),
             num_workers=self.workers,
             pin_memory=torch.device(self.device).type == "cuda",
             generator=torch.Generator(),  # else it draws from the global one
@@ -160,5 +167,5 @@ def _known(dataset: Any, regression: bool, name: str) -> torch.Tensor | None:
 
 def _labels(given: Any, regression: bool, name: str) -> torch.Tensor:
     """Return all labels of a dataset."""
-    numbers = single_precision(torch.as_tensor(given), name) if regression else given
-    return label_of(numbers, regression=regression)
+    labels = label_of(given, regression=regression)
+    return single_precision(labels, name) if regression else labels

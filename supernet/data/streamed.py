@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sim.base.errors import DataError, SpecError, raised
-from supernet.data.items import BATCH, ItemFormat, ItemReader, checked, collated, count_of, mixed_seed, seeded
+from supernet.data.items import (
+    BATCH,
+    ItemFormat,
+    ItemReader,
+    all_labels,
+    checked,
+    collated,
+    count_of,
+    mixed_seed,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import torch
 
     from supernet.data.source import Draw, Examples
 
@@ -56,7 +66,7 @@ class StreamedExamples:
     @property
     def labels(self) -> torch.Tensor:
         """The labels; read from all examples."""
-        return torch.cat([batch.labels for batch in replace(self, device="cpu").batches(BATCH)])
+        return all_labels(replace(self, device="cpu").batches(BATCH, exact=True), self.form, self.name)
 
     def select(self, indices: torch.Tensor) -> StreamedExamples:
         """Refuse: an iterable dataset can't be indexed.
@@ -79,15 +89,19 @@ class StreamedExamples:
         """
         return next(self.batches(self.count))
 
-    def batches(self, size: int) -> Iterator[Examples]:
+    def batches(self, size: int, *, exact: bool = False) -> Iterator[Examples]:
         """Yield all examples in order, in batches; the last one may be smaller.
+
+        Args:
+            size: Examples in a batch.
+            exact: Whether labels that are numbers are in float64.
 
         Raises:
             DataError: An example can't be read.
         """
         items = self._items(0, 0)
         for start in range(0, self.count, size):
-            yield self._batch(items, min(size, self.count - start))
+            yield self._batch(items, min(size, self.count - start), exact=exact)
 
     def drawn(self, draws: Iterable[Draw]) -> Iterator[Examples]:
         """Yield batches of the sizes of draws, at their places of their epochs; indices do not count.
@@ -103,8 +117,8 @@ class StreamedExamples:
                     next(items)
             yield self._batch(items, len(draw.indices))
 
-    def _batch(self, items: Iterator[Any], size: int) -> Examples:
-        return checked(collated([next(items) for _ in range(size)])).to(self.device)
+    def _batch(self, items: Iterator[Any], size: int, *, exact: bool = False) -> Examples:
+        return checked(collated([next(items) for _ in range(size)], exact=exact)).to(self.device)
 
     def _items(self, epoch: int, seed: int) -> Iterator[Any]:
         """Yield the items of an epoch as tensors.

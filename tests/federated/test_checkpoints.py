@@ -11,8 +11,18 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 
 import numpy as np  # noqa: E402 - after torch is known to be there
 
-from federated.algorithms import FedAvg, FedDyn, FedOpt, Scaffold  # noqa: E402
+from federated.aggregation import ClippedMean, Median, QFedAvg  # noqa: E402
+from federated.algorithms import FedAvg, FedDyn, FedNova, FedOpt, FedProx, Scaffold  # noqa: E402
+from federated.assignment import RandomAssignment  # noqa: E402
+from federated.compression import EightBit, TopK  # noqa: E402
+from federated.context import TrainingContext  # noqa: E402
+from federated.costs import CostModel  # noqa: E402
+from federated.job import FederatedJob  # noqa: E402
+from federated.partition import Iid  # noqa: E402
+from federated.privacy import Privacy  # noqa: E402
 from sim.base.errors import SpecError, SsimError  # noqa: E402
+from supernet.data.digits import Digits  # noqa: E402
+from supernet.families import CnnSmall  # noqa: E402
 from tests.federated.quadratic import NAMES, far, job_of, run, shipped  # noqa: E402
 from topology.checkpoints import Checkpoints  # noqa: E402
 from topology.deployment import InjectedFault, Machine  # noqa: E402
@@ -22,7 +32,9 @@ from topology.expansion import expand  # noqa: E402
 from topology.tag import Select, Tag  # noqa: E402
 
 ROUNDS = 7
-WITH_SERVER = [FedAvg(), Scaffold(), FedDyn(pull=1.0), FedOpt()]
+WITH_SERVER = [FedAvg(), Scaffold(), FedDyn(pull=1.0), FedOpt(), FedProx(), FedNova()]
+RULES = [Median(), ClippedMean(norm=0.5), QFedAvg()]
+SELECTING = {"asynchronous", "classical", "hierarchical", "parallel"}
 
 
 def drawn(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[InjectedFault]]:
@@ -31,14 +43,20 @@ def drawn(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[Inject
     plan, owners = shipped(name)
     channels, roles = [], []
     for channel in plan.tag.channels:
-        select = {"aggregator": Select("random", {"k": 3})} if name == "classical" and chance.random() < 0.7 else {}
+        selects = name in SELECTING and "trainer" in channel.pair and chance.random() < 0.7
+        use = str(chance.choice(["random", "federated.selection:Oort", "federated.selection:PowerOfChoice"]))
+        select = {channel.peer_of("trainer"): Select(use, {"k": int(chance.integers(1, 4))})} if selects else {}
         loss = 0.02 if name == "classical" and chance.random() < 0.3 else 0.0
         channels.append(replace(channel, select=select, link=replace(channel.link, loss=loss)))
     for role in plan.tag.roles:
         timed = "timeout_s" in owners[role.name].__dataclass_fields__ and role.name not in {"middle", "coordinator"}
         config: dict[str, Any] = {"timeout_s": 0.3 if role.name == "aggregator" else 0.05} if timed else {}
-        if role.name == "aggregator" and channels[0].select:
-            config |= {"overcommit": float(chance.choice([1.0, 1.3, 2.0])), "min_updates": int(chance.integers(1, 4))}
+        if name == "classical" and role.name == "aggregator" and channels[0].select:
+            k = channels[0].select["aggregator"].params["k"]
+            config |= {
+                "overcommit": float(chance.choice([1.0, 1.3, 2.0])),
+                "min_updates": int(chance.integers(1, k + 1)),
+            }
             config |= {"if_fewer": str(chance.choice(["skip", "wait"])) if config["min_updates"] > 1 else "skip"}
         roles.append(replace(role, config={**role.config, **config}))
     datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
@@ -47,14 +65,20 @@ def drawn(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[Inject
     plan = expand(Tag(tuple(roles), tuple(channels)), datasets, machines)
     aggregates = "aggregator" in owners and name != "asynchronous"
     algorithm = WITH_SERVER[int(chance.integers(len(WITH_SERVER)))] if aggregates else FedAvg()
+    is_ring = name == "hybrid"
+    if is_ring and (algorithm.uses_control_variates or algorithm.normalizes_steps):
+        algorithm = FedAvg()
+    has_rule = aggregates and not algorithm.uses_control_variates and chance.random() < 0.4
+    rule = RULES[int(chance.integers(len(RULES) - is_ring))] if has_rule else None  # the last one needs losses
     trainers = [worker.id for worker in plan.workers if worker.dataset is not None]
-    slow, gone = chance.choice(trainers, 2, replace=False)
-    faults = [InjectedFault(str(slow), slow=float(chance.choice([2.0, 20.0, 300.0])))]
-    if chance.random() < 0.6:
-        how = str(chance.choice(["die_s", "leave_s", "join_s"] if aggregates else ["leave_s", "join_s"]))
-        faults.append(InjectedFault(str(gone), **{how: float(chance.random() * 0.3)}))
-    job = job_of(plan, ROUNDS, algorithm=algorithm)
-    return plan, owners, job, faults
+    slow, *gone = map(str, chance.choice(trainers, 1 + int(chance.integers(3)), replace=False))
+    faults = [InjectedFault(slow, slow=float(chance.choice([2.0, 20.0, 300.0])))]
+    ways = ["join_s", "leave_s"] + ["die_s"] * aggregates + ["sessions"] * bool(owners["trainer"].receives_first)
+    for worker in gone:
+        how, (first_s, second_s) = str(chance.choice(ways)), sorted((0.3 * chance.random(2)).tolist())
+        at: dict[str, Any] = {"sessions": ((0.0, first_s), (second_s, second_s + 0.1))}
+        faults.append(InjectedFault(worker, **(at if how == "sessions" else {how: first_s})))
+    return plan, owners, job_of(plan, ROUNDS, algorithm=algorithm, aggregation=rule), faults
 
 
 def outcome(
@@ -107,7 +131,36 @@ def test_nothing_depends_on_when_a_training_is_stored(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_depends_on_when_a_training_is_stored_at_length(name: str) -> None:
-    assert sum(checked(name, number) for number in range(1, 30)) > 30
+    assert sum(checked(name, number) for number in range(1, 200)) > 200
+
+
+def real(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[InjectedFault]]:
+    """A draw that trains a network, some of them with subnets, compression, privacy or personal parameters."""
+    plan, owners, plain, faults = drawn(name, number)
+    chance = np.random.default_rng([NAMES.index(name), number, 1])
+    datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
+    has_server, has_rule = "aggregator" in owners, plain.aggregation is not None
+    is_mean = not has_rule and not plain.algorithm.uses_control_variates and name != "asynchronous"
+    personal = ("classifier.*",) if has_server and chance.random() < 0.3 else ()
+    context = TrainingContext(
+        Digits(train=200), Iid(), CnnSmall(width=4, hidden=16), datasets, 7, held_out=0.2, personal=personal
+    )
+    more: dict[str, Any] = {"algorithm": plain.algorithm, "aggregation": plain.aggregation}
+    kind = str(chance.choice(["plain", "compression", "subnets", "privacy"]))
+    if kind == "compression" and has_server and name != "hybrid":
+        more["compression"] = (EightBit(), TopK(share=0.3))[int(chance.integers(2))]
+    if kind == "subnets" and has_server and not has_rule:
+        more["assignment"] = RandomAssignment()
+    if kind == "privacy" and has_server and is_mean:
+        more["privacy"] = Privacy(clip=1.0, noise=0.5)
+    return plan, owners, FederatedJob(context, CostModel(context), ROUNDS, **more), faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_nor_does_that_of_a_network(name: str) -> None:
+    torch.set_num_threads(1)
+    assert sum(checked(name, number, rests=(5,), draw=real) for number in range(10)) >= 5
 
 
 def test_real_time_is_refused() -> None:

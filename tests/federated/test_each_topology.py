@@ -11,7 +11,10 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 
 import numpy as np  # noqa: E402 - after torch is known to be there
 
+from federated.aggregation import QFedAvg  # noqa: E402
+from federated.algorithms import FedNova, Scaffold  # noqa: E402
 from federated.asynchronous import AsyncAggregator  # noqa: E402
+from federated.compression import EightBit  # noqa: E402
 from federated.context import TrainingContext  # noqa: E402
 from federated.coordinated import (  # noqa: E402
     CoordinatedAggregator,
@@ -123,6 +126,16 @@ def test_a_hybrid_uploads_one_model_a_cluster() -> None:
     trainers = sum(worker.role == "trainer" for worker in plan.workers)
     groups = len(found.tag.channel("peers").groups)
     assert report.traffic["param"].messages == 3 * (trainers + groups) + trainers  # and all are dismissed
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"algorithm": Scaffold()}, {"algorithm": FedNova()}, {"compression": EightBit()}, {"aggregation": QFedAvg()}],
+)
+def test_what_a_ring_cannot_average_is_refused(given: dict[str, Any]) -> None:
+    plan, owners = shipped("hybrid")
+    with pytest.raises(SpecError, match="not possible where rings average the updates"):
+        run(plan, owners, job_of(plan, **given))
 
 
 # ---- coordinated

@@ -120,24 +120,25 @@ def test_trainers_come_and_go_at_any_of_many_instants(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_real_network_is_trained_whoever_comes_and_goes(name: str) -> None:
-    """One trainer joins late and another one leaves, at instants drawn at random."""
+    """One trainer joins late and another one leaves, at ten pairs of instants drawn at random."""
     plan, owners = shipped(name)
     datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
     context = TrainingContext(Digits(train=200), Iid(), CnnSmall(width=4, hidden=16), datasets, 7)
     job = FederatedJob(context, CostModel(context), ROUNDS, evaluated=(context.space.largest.id,))
     torch.set_num_threads(1)
     end_s = run(plan, owners, job).end_s
-    chance = np.random.default_rng(NAMES.index(name))
     trainers = [worker.id for worker in plan.workers if worker.dataset is not None]
-    late, gone = chance.choice(trainers, 2, replace=False)
-    faults = [InjectedFault(str(late), join_s=end_s * chance.random() / 2)]
-    faults.append(InjectedFault(str(gone), leave_s=end_s * chance.random()))
-    report = run(plan, owners, job, SimEngine(default_timeout_s=3600), faults=faults)
-    assert max(memory.get("round", 0) for memory in report.results.values()) == ROUNDS
-    measured = [entry.fields["accuracy"] for entry in report.log if entry.kind == "round"]
-    assert any(measured)
-    for memory in report.results.values():
-        assert all(torch.isfinite(part).all() for part in memory.get("state", {}).values())
+    for number in range(10):
+        chance = np.random.default_rng([NAMES.index(name), number, 4])
+        late, gone = chance.choice(trainers, 2, replace=False)
+        faults = [InjectedFault(str(late), join_s=end_s * chance.random() / 2)]
+        faults.append(InjectedFault(str(gone), leave_s=end_s * chance.random()))
+        report = run(plan, owners, job, SimEngine(default_timeout_s=3600), faults=faults)
+        assert max(memory.get("round", 0) for memory in report.results.values()) == ROUNDS
+        measured = [entry.fields["accuracy"] for entry in report.log if entry.kind == "round"]
+        assert any(measured)
+        for memory in report.results.values():
+            assert all(torch.isfinite(part).all() for part in memory.get("state", {}).values())
 
 
 def test_a_round_is_reported_though_who_was_to_do_it_dies() -> None:

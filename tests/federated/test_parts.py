@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -33,7 +33,16 @@ from federated.averaging import Update  # noqa: E402
 from federated.compression import EightBit, TopK, compress_delta, decompress_update  # noqa: E402
 from federated.job import TrainingTask  # noqa: E402
 from federated.local import LocalSettings, train  # noqa: E402
-from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Natural, Quantity  # noqa: E402
+from federated.partition import (  # noqa: E402
+    Clients,
+    Dirichlet,
+    DirichletEqual,
+    Iid,
+    LabelSkew,
+    Natural,
+    Quantity,
+    divided,
+)
 from federated.privacy import Privacy, add_round  # noqa: E402
 from federated.programs import Trainer  # noqa: E402
 from federated.ring import Chunk  # noqa: E402
@@ -453,7 +462,7 @@ def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
 def test_a_natural_partition_gives_each_example_to_its_client(clients: list[str], shuffle: Any) -> None:
     ids = sorted(set(clients))
     shuffle.shuffle(ids)
-    found = Natural().parts(clients, ids, 7)
+    found = divided(Natural(), LABELS[: len(clients)], [1] * len(ids), 7, Clients(ids, clients))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(clients)))
     for id_, part in zip(ids, found, strict=True):
         assert {clients[example] for example in part} == {id_}
@@ -461,7 +470,7 @@ def test_a_natural_partition_gives_each_example_to_its_client(clients: list[str]
 
 def test_what_a_natural_client_holds_out_is_no_stretch_of_the_file() -> None:
     """The last rows of a file that is sorted by label are of one class."""
-    for part in Natural().parts(["a", "b"] * 200, ["a", "b"], 7):
+    for part in Natural().split(LABELS[:400], [1, 1], 7, Clients(["a", "b"], ["a", "b"] * 200)):
         assert 100 < np.mean(part[-40:]) < 300
         assert len(np.unique(part[-40:] // 100)) == 4
 
@@ -477,7 +486,53 @@ def test_what_a_natural_client_holds_out_is_no_stretch_of_the_file() -> None:
 )
 def test_a_natural_partition_of_other_clients_is_refused(clients: Any, ids: list[str], says: str) -> None:
     with pytest.raises(SpecError, match=says):
-        Natural().parts(clients, ids, 7)
+        Natural().split(LABELS[:30], [1] * len(ids), 7, Clients(ids, clients))
+
+
+@dataclass(frozen=True)
+class ByInitial:
+    """A partition of one's own that uses the column of clients: each takes those whose name begins as its own."""
+
+    uses_sizes: ClassVar[bool] = False
+    uses_clients: ClassVar[bool] = True
+
+    def split(self, labels: Any, sizes: Any, seed: int, clients: Clients) -> list[Any]:
+        assert clients.of_examples is not None
+        return [np.flatnonzero([name[0] == id_[0] for name in clients.of_examples]) for id_ in clients.ids]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A partition of one's own as it was before there were clients."""
+
+    parts: Any
+    uses_sizes: ClassVar[bool] = False
+
+    def split(self, labels: Any, sizes: Any, seed: int) -> list[Any]:
+        return [np.array(part, dtype=int) for part in self.parts]
+
+
+def test_a_partition_of_ones_own_gets_what_it_asks_for() -> None:
+    clients = Clients(["north", "south"], ["n1", "s1", "n2", "s2"])
+    found = divided(ByInitial(), LABELS[:4], [1, 1], 7, clients)
+    assert [part.tolist() for part in found] == [[0, 2], [1, 3]]
+    assert [part.tolist() for part in divided(Fixed([[3], [1, 0]]), LABELS[:4], [1, 1], 7, clients)] == [[3], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ([[0]], r"another number of parts \(1 of Fixed\); 2, one for each client"),
+        ([[0], []], "a client gets no examples"),
+        ([[0, 1], [1]], r"Fixed gave away an example twice \(example 1\)"),
+        ([[0, 0], [1]], r"Fixed gave away an example twice \(example 0\)"),
+        ([[0], [4]], r"Fixed gave away an unknown example \(4\); 0 to 3"),
+        ([[0], [-1]], r"unknown example \(-1\)"),
+    ],
+)
+def test_a_partition_that_divides_wrongly_is_refused(parts: Any, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        divided(Fixed(parts), LABELS[:4], [1, 1], 7, Clients(["a", "b"], None))
 
 
 def test_the_smaller_alpha_the_more_clients_differ() -> None:

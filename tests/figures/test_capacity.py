@@ -51,7 +51,7 @@ def test_what_else_is_swept_makes_panels() -> None:
     figure = draw(frame, "speedup")
     assert [axes.get_title() for axes in figure.axes] == ["drop = never", "drop = expired"]
     assert {axes.get_xlabel() for axes in figure.axes} == {"dispatch (ms)"}
-    assert {axes.get_ylabel() for axes in figure.axes} == {"capacity (speedup)"}
+    assert {axes.get_ylabel() for axes in figure.axes} == {"capacity: speedup"}
 
 
 def test_without_a_sweep_each_policy_has_a_row() -> None:

@@ -19,9 +19,11 @@ from figures import (
     dynamics,
     gap,
     mixes,
+    placement,
     queues,
     residence,
     scaling,
+    shares,
     style,
     sweep,
     tradeoff,
@@ -98,6 +100,9 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
     by_class = summary.assign(queries=100, p99_latency_ms=20.0, **{"class": "paid"})
     by_queue = summary.assign(queries=100, queue="gold", cv2=summary["seed"])
     scaled = pd.DataFrame({"run": "a", "kind": "", "asked_ns": [0.0], "ready_ns": [0.0], "gone_ns": [float("nan")]})
+    served = pd.DataFrame(
+        {"run": "a", "class": "gold", "arrival_ns": [0, 5], "start_ns": 5, "finish_ns": 9, "batch_size": 2}
+    ).assign(outcome=["met", "late"])
     drawn = {
         "classes": lambda: classes.draw(by_class, "seed 1"),
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
@@ -105,9 +110,11 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
         "dynamics": lambda: dynamics.draw(windows),
         "gap": lambda: gap_figure(summary),
         "mixes": lambda: mixes.draw(priced),
+        "placement": lambda: placement.draw(by_queue.assign(run="a", placement="0 2", workers=3)),
         "queues": lambda: queues.draw(by_queue, "cv2"),
         "residence": lambda: residence.draw(summary.assign(gb=summary["seed"]), "gb"),
         "scaling": lambda: scaling.draw(windows.assign(run="a"), scaled),
+        "shares": lambda: shares.draw(served, ["gold"]),
         "sweep": lambda: sweep.draw(summary.assign(cv2=summary["seed"]), "cv2"),
         "tradeoff": lambda: tradeoff.draw(summary),
         "workers": lambda: workers.draw(trials, 0.999),

@@ -302,6 +302,22 @@ def memory_cases(draw: Callable[..., object]) -> Case:
     return replace(case, cluster=cluster, table=weighed(case.table))
 
 
+@st.composite
+def placement_cases(draw: Callable[..., object]) -> Case:
+    """Return a case of `queue_cases` or `memory_cases` with queues and a placement, which workers have memory for."""
+    of_queues = st.one_of(queue_cases(), memory_cases().filter(lambda case: case.planner is None))
+    case = draw(of_queues.filter(lambda case: case.cluster.queues))
+    workers = list(range(case.cluster.workers))
+    placement = {queue.name: draw(st.lists(st.sampled_from(workers), unique=True)) for queue in case.cluster.queues}
+    kinds = tuple(replace(kind, memory=kind.memory and _HOLDS_ALL) for kind in case.cluster.kinds)
+    memory = case.cluster.memory and _HOLDS_ALL
+    cluster = replace(case.cluster, routing="central", placement=placement, kinds=kinds, memory=memory)
+    return replace(case, cluster=cluster)
+
+
+_HOLDS_ALL = Memory(10**6, 1e9)
+
+
 def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:
     found = []
     for worker in range(workers):

@@ -12,6 +12,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,8 +128,17 @@ class NaiveEngine:
         self.is_routed = cluster.routing != "central"
         sites = range(cluster.workers if self.is_routed else 1)
         self.sites: list[list[list[tuple[int, int]]]] = [[[] for _ in self.groups] for _ in sites]
-        self.credits = [([0.0 for _ in self.groups], len(self.groups) - 1) for _ in sites]
-        self.site = 0
+        everything = tuple(range(len(self.groups)))
+        self.skills = [everything] * cluster.workers  # the queues that each worker serves
+        if cluster.placement is not None:
+            names = [group.name for group in self.groups]
+            self.skills = [
+                tuple(place for place in everything if worker in cluster.placement[names[place]])
+                for worker in range(cluster.workers)
+            ]
+        turns = [(site, skill) for site in sites for skill in {*self.skills}]
+        self.credits = {each: ([0.0 for _ in self.groups], len(self.groups) - 1) for each in turns}
+        self.site, self.skill = 0, everything
         self.homes = set(range(cluster.workers))  # the workers to which queries are routed
         self.waiting_nowhere: list[int] = []
         self.runs_now: defaultdict[int, int] = defaultdict(int)
@@ -136,6 +146,8 @@ class NaiveEngine:
         self.arrived: list[int] = []
         self.free = set(range(cluster.workers))
         self.resident = [self._first(kind) for kind in self.kind_of]  # last used last
+        if cluster.placement is not None:
+            self.resident = [self._placed(worker) for worker in range(cluster.workers)]
         self.there: defaultdict[tuple[int, tuple[str, float]], int] = defaultdict(int)  # when each is loaded
         self.lane: defaultdict[int, int] = defaultdict(int)  # until when each worker loads
         self.kept: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
@@ -233,7 +245,7 @@ class NaiveEngine:
         self.resident.append(self._first(kind))
         if self.is_routed:
             self.sites.append([[] for _ in self.groups])
-            self.credits.append(([0.0 for _ in self.groups], len(self.groups) - 1))
+            self.credits[worker, self.skill] = [0.0 for _ in self.groups], len(self.groups) - 1
         self.loaded[worker], self.under_way[worker] = None, {}
         self.fresh.add(worker)
         startup_ns += self._first_load(kind)
@@ -320,12 +332,17 @@ class NaiveEngine:
 
     @property
     def workers_alive(self) -> int:
-        """Workers that have not failed."""
-        return len(self.up)
+        """Workers that have not failed, of those that serve the queue."""
+        return sum(self._serves(worker, self.offered_queue) for worker in self.up)
+
+    def _serves(self, worker: int, queue: int) -> bool:
+        return self.cluster.placement is None or queue in self.skills[worker]
 
     def free_workers(self) -> tuple[int, ...]:
         """Return the free workers of the kind that is offered."""
         mine = sorted(worker for worker in self.free if self.kind_of[worker] == self.offered)
+        if self.cluster.placement is not None:
+            return tuple(worker for worker in mine if self.skills[worker] == self.skill)
         return tuple(worker for worker in mine if not self.is_routed or worker == self.site)
 
     def subnet_on(self, worker: int) -> int | None:
@@ -368,6 +385,14 @@ class NaiveEngine:
             if self._used(kind, [*found, model]) <= self._memory(kind).size_bytes:
                 found.append(model)
         return found[::-1]
+
+    def _placed(self, worker: int) -> list[tuple[str, float]]:
+        """Return the models of the queues that a worker serves."""
+        kind = self.kind_of[worker]
+        if self._memory(kind) is None:
+            return []
+        pairs = [(queue, i) for queue in self.skills[worker] for i in range(len(self.tables[queue][kind].subnets))]
+        return sorted({self._model(queue, kind, i) for queue, i in pairs}, key=self.rows.index)[::-1]
 
     def _first_load(self, kind: int) -> int:
         return sum(self._facts(kind, model)[1] for model in self._first(kind))
@@ -474,7 +499,8 @@ class NaiveEngine:
         self.wait_until = -1
         for query in sorted(self.arrived):
             group, bound = self.member[query], self.groups[self.member[query]].bound
-            if bound is not None and self._waiting(group) == bound:
+            is_placed = any(group in skill for skill in self.skills)
+            if not is_placed or (bound is not None and self._waiting(group) == bound):
                 self.answer[query].succeed(Outcome.REJECTED)
                 self.ended.append((now, query, Outcome.REJECTED))
             else:
@@ -541,18 +567,20 @@ class NaiveEngine:
         self.wait_until = -1
         for kind in self.order:
             self.offered = kind
-            for site in range(len(self.sites)):
-                self.site = site
+            mine = [self.skills[worker] for worker in range(self.cluster.workers) if self.kind_of[worker] == kind]
+            skills = sorted({*mine}, key=lambda skill: (len(skill), skill)) or [self.skill]
+            for site, skill in product(range(len(self.sites)), skills):
+                self.site, self.skill = site, skill
                 if self.free_workers() and self._offer_site(now):
                     return True
         return False
 
     def _offer_site(self, now: int) -> bool:
-        for place in range(len(self.lines)):
+        for place in self.skill:
             self.offered_queue = place
             self._apply_drop_rule(now)
         held: set[int] = set()
-        while any(line and place not in held for place, line in enumerate(self.lines)):
+        while any(self.lines[place] and place not in held for place in self.skill):
             self.offered_queue = self._next_queue(held)
             if self._ask(now):
                 return True
@@ -561,7 +589,7 @@ class NaiveEngine:
 
     def _next_queue(self, held: set[int]) -> int:
         """Return the queue that is offered next, of those that have not held."""
-        places = [place for place, line in enumerate(self.lines) if line and place not in held]
+        places = [place for place in self.skill if self.lines[place] and place not in held]
         head = {place: self.lines[place][0][0] for place in places}
         match self.cluster.order:
             case "edf":
@@ -571,7 +599,7 @@ class NaiveEngine:
             case "priority":
                 return min(places, key=lambda place: (self.groups[place].priority, head[place]))
         if not held:
-            self.tried = list(self.credits[self.site][0]), self.credits[self.site][1]
+            self.tried = list(self.credits[self.site, self.skill][0]), self.credits[self.site, self.skill][1]
         credit, turn = self.tried
         for place in range(len(self.lines)):
             if place not in places and credit[place] > 0:
@@ -616,7 +644,8 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
-        alive = {self.kind_of[worker] for worker in self.up if not self.is_routed or worker == self.site}
+        mine = [worker for worker in self.up if self._serves(worker, self.offered_queue)]
+        alive = {self.kind_of[worker] for worker in mine if not self.is_routed or worker == self.site}
         cells = [
             (table, *cell)
             for table in (self.tables[self.offered_queue][kind] for kind in alive)
@@ -646,7 +675,7 @@ class NaiveEngine:
         self.runs += 1
         self.runs_now[worker] = len(batch)
         if self.cluster.order == "fair":
-            self.credits[self.site] = self.tried
+            self.credits[self.site, self.skill] = self.tried
             served = self.served[self.offered_queue][self.offered]
             self.tried[0][self.offered_queue] -= self.cluster.dispatch_ns + served.latency(decision.subnet, len(batch))
         table = self.tables[self.offered_queue][self.kind_of[worker]]

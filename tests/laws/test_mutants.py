@@ -221,7 +221,7 @@ INSTANT = {
 """In the rule of the instant. Compared with the naive engine, as the next three."""
 
 STATION = {
-    "no drop rule": ("if queue.length:", "if False:"),
+    "no drop rule": ("if queue.length and", "if False and"),
     "hopeless without the overhead": ("self._cluster.dispatch_ns + min(pool", "min(pool"),
 }
 

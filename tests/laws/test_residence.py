@@ -19,6 +19,7 @@ from sim import (
     PlannerView,
     PolicyError,
     ProfiledSubnet,
+    Result,
     SpecError,
     Trace,
     View,
@@ -50,7 +51,8 @@ def test_weights_are_loaded_and_evicted_as_in_the_naive_engine_in_many_cases(cas
     naive_engine_agrees(case)
 
 
-def naive_engine_agrees(case: Case) -> None:
+def naive_engine_agrees(case: Case) -> Result:
+    """Return the result of the SimPy engine, which is that of the naive one."""
     plans = {"planner": case.planner, "period_ns": case.period_ns}
     result = simulate(case.trace, case.cluster, case.table, case.policy, seed=3, **plans)
     naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, 3, **plans).run()
@@ -58,6 +60,7 @@ def naive_engine_agrees(case: Case) -> None:
     assert result.per_query(result.batches.start_ns).tolist() == naive.start
     assert result.per_query(result.batches.worker).tolist() == naive.worker
     assert np.where(result.answered, result.per_query(result.batches.finish_ns), -1).tolist() == naive.finish
+    return result
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 12), st.data())

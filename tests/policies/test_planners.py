@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from policies.planners.predictive import Predictive
 from policies.planners.proteus import ProteusAllocation, allocated
 from policies.planners.threshold import Threshold
 from policies.slackfit import SlackFit
-from sim import Cluster, LatencyTable, PlannerView, ProfiledSubnet, Scaling, ServiceQueue, Trace, simulate
+from sim import Cluster, LatencyTable, PlannerView, ProfiledSubnet, Scaling, ServiceQueue, Trace, WorkerPlan, simulate
 from sim.base.errors import PolicyError
 from sim.engine.planning import KindView, QueueView
 from sim.tables.files import load_table
@@ -48,6 +49,29 @@ def test_shipped_planners_obey_the_interface(name: str) -> None:
 def test_what_a_policy_lacks_is_found_by_the_check() -> None:
     with pytest.raises(PolicyError, match="changes a parameter that the policy lacks"):
         check_planner(ProteusAllocation(), TABLE, SlackFit())
+
+
+@dataclass
+class Forgets:
+    """Divides by what one queue may not have, or names a worker that may have gone or failed."""
+
+    fault: str
+    first: int | None = field(default=None, init=False)
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        queue, *others = view.queues
+        if self.fault == "a queue without arrivals" and view.arrivals and others:
+            _ = others[0].arrivals / queue.arrivals
+        if self.first is None and view.kinds[0].serving:
+            self.first = view.kinds[0].serving[0]
+        named = {} if self.first is None or self.fault != "a worker of the beginning" else {self.first: []}
+        return WorkerPlan({kind.name: kind.workers for kind in view.kinds}, resident=named)
+
+
+@pytest.mark.parametrize("fault", ["a queue without arrivals", "a worker of the beginning"])
+def test_what_goes_wrong_only_under_a_load_that_varies_is_found_by_the_check(fault: str) -> None:
+    with pytest.raises(PolicyError, match=r"ZeroDivisionError|a worker that does not serve"):
+        check_planner(Forgets(fault), TABLE, SlackFit())
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,20 @@ def test_an_edited_module_runs_as_it_is_now(own: Path, tmp_path: Path) -> None:
     (own / "own_policy.py").write_text(text)
     third = ssim.run(own / "own.yaml", out=tmp_path, repeats=1, policies=["own_policy:Mine"]).frame()
     pd.testing.assert_frame_equal(third, first)  # the stored run
+
+
+def test_an_edit_of_the_same_length_in_the_same_second_runs(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    policy = own / "own_policy.py"
+    text, changed, sizes = policy.read_text(), policy.stat(), []
+    for most in (1, 2, 3):
+        policy.write_text(text.replace("at_most(self.most, view.queue_length)", f"at_most({most}, view.queue_length)"))
+        os.utime(policy, ns=(changed.st_atime_ns, changed.st_mtime_ns + most))
+        found = ssim.run(own / "own.yaml", out=tmp_path, repeats=1, policies=["own_policy:Mine"]).frame()
+        sizes.append(found.mean_batch_size[0])
+    assert len(set(sizes)) == 3, sizes
 
 
 def test_two_folders_may_have_a_module_of_one_name(own: Path, tmp_path: Path) -> None:

@@ -92,9 +92,9 @@ def test_what_the_search_says_is_what_a_run_at_that_rate_says(folder: Path) -> N
         ("capacity.rate=mean_qsp", "has no such rate ('mean_qsp'); did you mean 'mean_qps'?"),
         ("capacity.target=0", "capacity.target: must be greater than 0 (0)"),
         ("capacity.target=2", "capacity.target: must be less than or equal to 1 (2)"),
-        ("capacity.precison=1", "capacity.precison: is not known here; did you mean 'precision'?"),
+        ("capacity.precison=1", "capacity.precison: unknown key; did you mean 'precision'?"),
         ("capacity.precision=0", "capacity.precision: must be"),
-        ("sweep={trace.mean_qps: [1, 2]}", "capacity.rate: is swept, too"),
+        ("sweep={trace.mean_qps: [1, 2]}", "capacity.rate: is swept, too ('trace.mean_qps')"),
         ("sweep={capacity.target: [0.9, 0.99]}", "sweep.capacity.target: can't be swept"),
     ],
 )

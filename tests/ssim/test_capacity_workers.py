@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ssim.execution.capacity import Trials
+from ssim.execution.capacity import Trials, find_capacities
 from ssim.execution.workers import Needed, WorkersSearch, find_workers
 from ssim.jobs.reading import read_job
 from ssim.results.store import Store
@@ -243,10 +243,36 @@ def test_every_queue_meets_the_target_at_the_rate_of_all_together(folder: Path) 
         assert one.any_policy <= least
 
 
+def test_the_rate_of_all_queues_is_found_in_the_mix_of_the_file(folder: Path) -> None:
+    """Each run of the search is that of the file with its rates in proportion; the queue with the lowest decides."""
+    (folder / "many.yaml").write_text(FILE.replace(FILE.splitlines()[3], QUEUES))
+    settings = ["policies=[slackfit]", "cluster.workers=3", "capacity.precision=0.2"]
+    experiment, store = (
+        read_job(folder / "many.yaml", settings, "experiment/1"),
+        Store(folder / "results/many/capacity"),
+    )
+    with store.writing():
+        (found,) = find_capacities(Trials(experiment, store, 1))
+    assert found.capacity is not None
+
+    def lowest(rate: float) -> float:
+        share = rate / (30 + 90 / 2)  # the second trace is half as long
+        changed = {"0.trace.mean_qps": 30, "1.trace.base_qps": 50, "1.trace.variant_qps": 40}
+        scaled = [f"queues.{name}={value * share!r}" for name, value in changed.items()]
+        (run,) = read_job(folder / "many.yaml", [*settings, *scaled], "experiment/1").runs
+        run.execute(store, (run.choose(1), None), None)
+        return min(queue["slo_attainment"] for queue in store.manifest(run.id)["queues"].values())
+
+    search = found.search
+    for step in (search.holds, search.misses):
+        assert lowest(search.rate(step)) == search.attained[step]
+    assert search.attained[search.holds] >= 0.95 > search.attained[search.misses]
+
+
 def test_rates_and_targets_that_queues_can_not_have_are_refused(folder: Path) -> None:
     (folder / "many.yaml").write_text(FILE.replace(FILE.splitlines()[3], QUEUES))
     refused = {
-        "capacity.rate=mean_qps": "capacity.rate: no rate is common to the traces of queues",
+        "capacity.rate=base_qps": "capacity.rate: is not common to the traces of queues ('base_qps'); mean_qps, the",
         "sweep={queues.0.trace.mean_qps: [20, 30]}": "--rate: queues.0.trace.mean_qps is swept",
         "queues.1.trace.slo_ms=9": "capacity.target: no number of workers meets it: the fastest batch takes 10 ms, "
         "overhead included, and 0 % of queries of queue 'rest' have an SLO",

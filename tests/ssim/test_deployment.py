@@ -41,7 +41,7 @@ def test_who_runs_where_is_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("groups: [eu]", "group: [eu]", "sites.yaml:4:8: sites.eu.group: is not known here; did you mean 'groups'?"),
+        ("groups: [eu]", "group: [eu]", "sites.yaml:4:8: sites.eu.group: unknown key; did you mean 'groups'?"),
         ("[aggregator]", "[top]", "sites.yaml:3:19: sites.cloud.roles.0: unknown role ('top'); known: "),
         ("gpus: 0.5", "gpus: -1", "sites.yaml:4:50: sites.eu.gpus: "),
         ("node: na-1", "node: na-1, labels: {a: b}", "sites.yaml:5:42: sites.na.labels: not used with node"),

@@ -40,6 +40,8 @@ BASE: dict[str, Any] = {
     "subnets": "random",
 }
 
+TRAINER, SLOW = "federated.programs:Trainer", {"epochs": 2}
+
 CHANGED: dict[str, dict[str, Any]] = {
     "engine": {"engine": "local"},
     "topology.use": {"topology": {"use": str(ROOT / "topologies" / "asynchronous.yaml")}},
@@ -71,6 +73,9 @@ CHANGED: dict[str, dict[str, Any]] = {
     "roles.compute": {"topology": {"roles": {"trainer": {"compute": "default2"}}}},
     "roles.resources": {"topology": {"roles": {"trainer": {"resources": {"gpu": 1}}}}},
     "roles.config": {"topology": {"roles": {"trainer": {"config": {"epochs": 2}}}}},
+    "roles.variants": {
+        "topology": {"roles": {"trainer": {"variants": {"slow": {"program": TRAINER, "share": 0.5, "config": SLOW}}}}}
+    },
     "channels.pair": {"topology": {"channels": {"param": {"pair": ["trainer", "trainer"]}}}},
     "channels.groups": {"topology": {"channels": {"param": {"groups": ["a", "b"]}}}},
     "channels.verbs": {"topology": {"channels": {"param": {"verbs": {"trainer": ["fetch", "upload", "other"]}}}}},
@@ -167,7 +172,7 @@ def test_no_fault_hides_another(tmp_path: Path) -> None:
     told = (
         "rounds: must be",
         "{kind: fedopt, optimizer: adam}",
-        "warmup: Trainer has",
+        "warmup: unknown parameter of Trainer",
         "'trainer/9'",
         "'a.csv'",
     )

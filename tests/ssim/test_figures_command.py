@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from figures import style
+from ssim.commands.options import names_option
 from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
@@ -52,6 +55,23 @@ def test_figures_formats_and_width_are_chosen(folder: Path) -> None:
         assert one.height == other.height
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--names", "a", "--names", "b(x=1,y=2)"],
+        ["--names", "a,b(x=1,y=2)"],
+        ["--names", " a , b(x=1,y=2),", "--names", "a"],
+    ],
+)
+def test_several_names_are_an_option_repeated_or_a_list_with_commas(words: list[str]) -> None:
+    @click.command()
+    @names_option("--names", "names", "NAME", "Names.")
+    def shown(names: tuple[str, ...]) -> None:
+        click.echo("; ".join(names))
+
+    assert CliRunner().invoke(shown, words).output == "a; b(x=1,y=2)\n"
+
+
 def test_policies_are_chosen_by_label_or_by_name(folder: Path) -> None:
     words = ("--only", "tradeoff", "--format", "svg")
     texts = {}
@@ -74,6 +94,8 @@ def test_policies_are_chosen_by_label_or_by_name(folder: Path) -> None:
             "--only: the experiment has no such figure (sweep); it has tradeoff, dynamics",
         ),
         (["--policies", "maxacc", "-o", "x"], "no such policy (maxacc); it has slackfit, clipper(accuracy=78.25), "),
+        (["--format", "pnk", "-o", "x"], "--format: unknown name ('pnk'); known: pdf, pgf, png, svg"),
+        (["--only", ",", "-o", "x"], "--only: no name given (',')"),
         (["--width", "page"], "a selection needs a folder of its own; -o names one"),
     ],
 )

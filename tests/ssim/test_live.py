@@ -155,12 +155,13 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[
     folder = tmp_path_factory.mktemp("crowded")
     (folder / "quick.yaml").write_text(FILE)
     keys = ("live.queue=1", "cluster.workers=1", "cluster.dispatch_per_query_ms=0.01")
-    keys += ("measure={from_s: 0.1, to_s: 0.3}",)
+    keys += ("measure={from_s: 0.2, to_s: 0.8}", "trace.duration_s=1")
     ended = ssim(
         folder, "run", "quick.yaml", "--live", "--no-figures", *(word for key in keys for word in ("--set", key))
     )
     assert ended.returncode == 0, ended.stderr
     ((run, manifest),) = manifests(folder)
+    assert f"{manifest['summary']['queries']} queries" in ended.stderr  # those that are measured
     return folder, run, manifest
 
 
@@ -175,7 +176,7 @@ def test_both_attainments_count_the_queries_of_the_measured_part(crowded: tuple[
     _, run, manifest = crowded
     requests, live = read_parquet(run / "requests.parquet"), read_parquet(run / "live_requests.parquet")
     arrival_ns = requests["arrival_ns"].to_numpy()
-    inside = (arrival_ns >= 100_000_000) & (arrival_ns < 300_000_000)
+    inside = (arrival_ns >= 200_000_000) & (arrival_ns < 800_000_000)
     found = manifest["circumstances"]["live"]
     assert 0 < inside.sum() == manifest["summary"]["queries"] < len(requests)
     assert found["slo_attainment_router"] == manifest["summary"]["slo_attainment"]
@@ -199,7 +200,7 @@ def test_a_comparison_is_about_the_measured_part(crowded: tuple[Path, Path, dict
     found = StoredLiveRun.read(Store(run.parent), run.name).agreement()
     summary = manifest["summary"]
     requests = read_parquet(run / "requests.parquet").to_pandas()
-    inside = requests["arrival_ns"].between(100_000_000, 300_000_000, inclusive="left")
+    inside = requests["arrival_ns"].between(200_000_000, 800_000_000, inclusive="left")
     met, rejected = (int((requests["outcome"][inside] == outcome).sum()) for outcome in ("met", "rejected"))
     assert rejected == summary["rejected"]
     assert found.live.slo_attainment == met / (summary["queries"] - rejected)
@@ -277,6 +278,26 @@ def test_what_is_not_served_live_is_refused(tmp_path: Path, words: tuple[str, ..
     assert not (tmp_path / "results").exists()
 
 
+def test_a_run_that_fails_is_told_by_every_command_until_another_is_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="a supernet needs the extra [torch]")
+    (tmp_path / "quick.yaml").write_text(FILE.replace("workers: paced", "workers: torch, supernet: ofa_resnet_small"))
+    notes = []
+    for _ in range(2):
+        ended = ssim(tmp_path, "run", "quick.yaml", "--live", "--no-figures")
+        assert (ended.returncode, "has a subnet that live.supernet does not have" in ended.stderr) == (2, True)
+        notes += tmp_path.glob("results/quick-live/failed/*")
+    first, second = notes
+    assert first.name != second.name
+    assert not first.exists()
+    for words, told in (
+        (("compare", "quick-live", "--live"), "has a subnet that live.supernet does not have"),
+        (("figures", "quick-live"), "no run is stored; `ssim results status quick-live` says why"),
+    ):
+        ended = ssim(tmp_path, *words)
+        assert (ended.returncode, told in ended.stderr) == (1, True), ended.stderr
+    assert not (tmp_path / "results/quick-live/figures").exists()
+
+
 def test_a_full_disk_stores_nothing_of_the_run_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +350,7 @@ def signaled(folder: Path, number: int, text: str = FILE) -> subprocess.Complete
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_an_interrupted_run_is_stored_with_an_answer_to_every_query_and_the_next_is_not_begun(
     tmp_path: Path, number: int
 ) -> None:

@@ -101,7 +101,7 @@ def test_the_table_says_what_was_measured(folder: Path) -> None:
         ("{to_s: 4.5}", "part.yaml:8:17: measure.to_s: is outside of the run (4.5); the trace is 4 s long"),
         ("{from_s: 2, to_s: 2}", "part.yaml:8:28: measure.to_s: must be above from_s (2)"),
         ("{from_s: -1}", "part.yaml:8:19: measure.from_s: must be greater than or equal to 0 (-1)"),
-        ("{since_s: 1}", "part.yaml:8:11: measure.since_s: is not known here"),
+        ("{since_s: 1}", "part.yaml:8:11: measure.since_s: unknown key"),
     ],
 )
 def test_a_part_outside_of_the_run_is_refused_by_its_place(folder: Path, measure: str, says: str) -> None:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from sim.base.parquet import read_parquet  # noqa: E402 - after torch is known to be there
 from ssim.jobs.reading import read_job  # noqa: E402
 from supernet import checkpoint  # noqa: E402
-from tests.ssim.in_process import ssim  # noqa: E402
+from tests.ssim.in_process import assert_refused, ssim  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
@@ -177,6 +177,9 @@ def test_csv_files_whose_labels_differ_have_the_same_classes(folder: Path) -> No
     refused = ssim(folder, *words, "--set", data % "")
     assert refused.returncode == 2
     assert "each file would number its own classes" in refused.stderr
+    both = ssim(folder, *words, "--set", datasets.replace("b.csv", "gone.csv"), "--set", data % "")
+    assert_refused(both, "topology.datasets.trainer.default.1.ref: file not found, and each file would number its own")
+    assert both.stderr.count("each file would number its own classes") == 2
     ended = ssim(folder, *words, "--set", data % ", classes: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
     assert ended.returncode == 0, ended.stderr
     (kept,) = (folder / "results" / "own").glob("seed3-*")

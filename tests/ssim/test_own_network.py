@@ -165,7 +165,7 @@ def test_a_checkpoint_can_not_have_a_function_called_that_returns_no_network(tmp
         ('{kind: "net:needs_width", example: [1, 8, 8]}', "needs the parameter ('width')"),
         ('{kind: "net:OwnNet", example: 8}', "own.yaml:5:39: family.example: not a shape (8)"),
         ('{kind: "net:OwnNet", insert: {widths: 1}}', "family.insert.widths: must be a list (1)"),
-        ('{kind: "net:OwnNet", insert: {kept: [stem]}}', "family.insert.kept: InsertionOptions has no such parameter"),
+        ('{kind: "net:OwnNet", insert: {kept: [stem]}}', "family.insert.kept: unknown parameter of InsertionOptions"),
         ('{kind: "net:OwnNet", insert: {keep: [stam]}}', "keep: matches no module ('stam'); did you mean 'stem'?"),
         ('{kind: "net:RandomInEval"}', "gives other results each time"),
     ],

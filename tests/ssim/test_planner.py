@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -283,6 +284,11 @@ def test_the_command_checks_planners(folder: Path) -> None:
     checked = said("check", "predictive", "--set", "headroom=0.5")
     assert "predictive: obeys the planner interface" in checked
     assert f"runs in both engines where its policy does; needs SimPy with: {'; '.join(SIMPY_ONLY)}" in checked
-    assert "proteus: obeys the planner interface" in said("check", "proteus", "--policy", "allocated")
-    assert "changes a parameter that the policy lacks" in said("check", "proteus")
+    assert re.search("predictive: on a load that rises, falls and returns, [12] to [3-8] workers, attainment", checked)
+    for name, policy in (("proteus", "allocated"), ("nexus", "packed")):
+        assert f"{name}: obeys the planner interface" in (checked := said("check", name))
+        assert f"with the policy {policy}" in checked
+    told = said("check", "proteus", "--policy", "slackfit")
+    assert "changes a parameter that the policy lacks ('allocation')" in told
+    assert told.endswith("this planner plans for the policy allocated")
     assert "raised ZeroDivisionError" in said("check", str(folder / "own_planner.py:Raises"))

@@ -157,7 +157,7 @@ REFUSED = {
     "queues.0.params={bucket: 3}": "queues.0.params: does not fit slackfit",
     "cluster.order=fastest": "cluster.order: must be 'edf', 'slack', 'priority' or 'fair'",
     "queues=[]": "trace: is missing",
-    "queues.0.wait=3": "queues.0.wait: is not known here",
+    "queues.0.wait=3": "queues.0.wait: unknown key",
 }
 
 
@@ -201,13 +201,6 @@ def test_a_trace_that_does_not_fit_the_queues_is_refused(folder: Path, settings:
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode != 0
-
-
-def test_what_knows_no_queues_says_so(folder: Path) -> None:
-    ended = ssim(folder, "capacity", "three.yaml", "--jobs", "1")
-    assert "queues" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == 2
 
 
 def test_a_queue_without_a_measured_query_has_a_row(folder: Path) -> None:

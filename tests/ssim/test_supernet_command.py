@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +132,22 @@ def test_memory_counts_and_draws(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}.{ending}" for name in ("memory", "statistics") for ending in ("pdf", "svg", "png")
     }
+
+
+def test_memory_as_json_is_the_table_to_the_byte() -> None:
+    words = ("memory", "--models", "8", "--cache-mb", "0")
+    found = json.loads(run(*words, "--json"))
+    _, *rows = (line.split() for line in run(*words).splitlines()[:4])
+    assert [" ".join(row[:-5]) for row in rows] == [one["system"] for one in found["systems"]]
+    for row, one in zip(rows, found["systems"], strict=True):
+        megabytes = [f"{size / 1e6:.0f}" for size in one["bytes"]] + ["-"] * 8
+        assert row[-5:] == [megabytes[models - 1] for models in (1, 2, 3, 4, 6)]
+    assert (found["models"], found["seed"], found["pictures"]) == (8, 0, [])
+
+
+def test_costs_of_a_tiny_network_are_not_shown_as_0() -> None:
+    rows = run("show", "cnn_small", "--set", "width=4", "--set", "hidden=4", "--size", "8").splitlines()[-2:]
+    assert all(float(cell) > 0 for row in rows for cell in row.split()[1:3])  # GMACs and millions of parameters
 
 
 def test_without_torch_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

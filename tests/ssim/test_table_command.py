@@ -103,7 +103,7 @@ def test_convert_there_and_back(tmp_path: Path) -> None:
     [
         (["show", "ofa-resnet50-a4"], SpecError, "did you mean 'ofa-resnet50-a40'"),
         (["show", A40, "--all", "--max-batch", "2"], SpecError, r"--all: cannot be combined with --max-batch \(2\)"),
-        (["show", A40, "--stages", " , "], DataError, "no stages given"),
+        (["show", A40, "--stages", " , "], SpecError, "--stages: no name given"),
         (["show", RTX, "--stages", "forward"], DataError, "the table has no stages"),
         (["plot", RTX, "-o", "heat.xyz"], SpecError, r"heat.xyz: unknown image format \(.xyz\)"),
         (["plot", RTX, "-o", "/dev/null/heat.png"], StoreError, r"can't be written \(File exists\)"),

@@ -109,10 +109,10 @@ def test_check_says_that_all_fits(mine: Path) -> None:
 
 
 WRONG = [
-    ("name: mine", "nmae: mine", "2:1: nmae: is not known here; did you mean 'name'?"),
+    ("name: mine", "nmae: mine", "2:1: nmae: unknown key; did you mean 'name'?"),
     ("topology/1", "topology/2", "1:9: schema: must be 'topology/1' ('topology/2'); schema: topology/1"),
     ("lr: 0.5", "lr: -1", "4:63: roles.trainer.config.lr: must be greater than 0 (-1)"),
-    ("lr: 0.5", "rl: 1", "4:59: roles.trainer.config.rl: Trainer has no such parameter; known: lr"),
+    ("lr: 0.5", "rl: 1", "4:59: roles.trainer.config.rl: unknown parameter of Trainer; known: lr"),
     ("mine:Server", "mine:Sever", "5:21: roles.server.program: mine has no class of this name ('Sever'); did you mean"),
     (
         "mine:Server",
@@ -132,7 +132,7 @@ WRONG = [
     (
         "{k: 1}",
         "{n: 1}",
-        "11:48: channels.param.select.server.params.n: the selector random has no such parameter",
+        "11:48: channels.param.select.server.params.n: unknown parameter of the selector random",
     ),
     ("trainer: 10", "trainr: 10", "12:52: channels.param.link.bandwidth_mbps.trainr: not a role of this channel"),
     (
@@ -147,7 +147,7 @@ WRONG = [
     ("compute: site", "compute: sight", "15:9: datasets.trainer.eu: unknown machine of b ('sight')"),
     ("slots: 1", "slots: 0", "18:27: computes.site.slots: must be greater than or equal to 1 (0)"),
     ("trainer/1", "trainer/9", "20:14: faults.0.worker: unknown worker ('trainer/9'); server/0 to server/1"),
-    ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: is not known here; did you mean 'slow'?"),
+    ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: unknown key; did you mean 'slow'?"),
     ("roles:\n", "roles: [a]\nroles:\n", "4:1: duplicate key ('roles')"),
 ]
 

@@ -106,7 +106,7 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
         (["describe", "posson"], SpecError, r"unknown trace source \('posson'\); did you mean 'poisson'\?"),
         (["describe", "poisson"], SpecError, "Poisson needs the parameter 'mean_qps'"),
         (["describe", *POISSON, "--set", "mean_qps=fast"], SpecError, r"mean_qps: must be a number \('fast'\)"),
-        (["describe", *POISSON, "--set", "rate=1"], SpecError, "Poisson has no such parameter"),
+        (["describe", *POISSON, "--set", "rate=1"], SpecError, "unknown parameter of Poisson"),
         (["describe", *POISSON, "--set", "rate"], SpecError, r"--set: must be NAME=VALUE \('rate'\)"),
         (["describe", *POISSON, "--set", "mean_qps=[1"], SpecError, "the value of mean_qps is not valid YAML"),
         (["describe", "no.csv"], DataError, "file not found"),

@@ -123,7 +123,8 @@ def test_force_comes_to_the_same_bytes(trained: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_jobs holds it for a kill
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, folder: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "ssim", "train", "small.yaml"]
     progress = folder_of(folder) / "progress.pt"
@@ -298,8 +299,8 @@ def test_one_fault_hides_no_other(folder: Path) -> None:
     (folder / "small.yaml").write_text(text)
     said = ssim(folder, "train", "small.yaml").stderr
     assert "partition.alpha" in said
-    assert "warmup: Trainer has no such parameter; known: batch" in said
-    assert "params.fraction: the selector random has no such parameter; known: k" in said
+    assert "warmup: unknown parameter of Trainer; known: batch" in said
+    assert "params.fraction: unknown parameter of the selector random; known: k" in said
 
 
 def test_the_form_of_a_description_does_not_matter(folder: Path) -> None:

@@ -127,6 +127,7 @@ def weights(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
     return checkpoint.load(folder_of(folder, *overrides) / "supernet.pt").supernet.model.state_dict()
 
 
+@pytest.mark.slow  # test_jobs holds it for an interruption
 def test_a_killed_training_goes_on_to_the_same_weights(trained: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "ssim", "supernet", "train", "small.yaml", "--threads", "1", "--every", "0"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -82,15 +82,15 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
     assert lines == [
         "3:7: seed: must be greater than or equal to 0 (-1)",
         "5:14: data.kind: unknown data source ('digitz'); did you mean 'digits'?" + OR_ONE_OF_YOUR_OWN,
-        "6:34: family.widht: OfaResNetSmall has no such parameter; did you mean 'width'?",
+        "6:34: family.widht: unknown parameter of OfaResNetSmall; did you mean 'width'?",
         "9:34: optimizer.momentum: must be less than 1 (2)",
         "11:14: phases.0.epochs: must be greater than 0 (0)",
         "12:5: phases.1.epochs: is missing",
-        "12:6: phases.1.epoch: is not known here; did you mean 'epochs'?",
+        "12:6: phases.1.epoch: unknown key; did you mean 'epochs'?",
         "12:63: phases.1.subnets.random: must be a whole number ('none')",
         "13:36: calibration.batch: must be greater than or equal to 2 (1)",
         "14:19: search.latency.table: is missing",
-        "14:20: search.latency.tabel: is not known here; did you mean 'table'?",
+        "14:20: search.latency.tabel: unknown key; did you mean 'table'?",
     ]
 
 
@@ -117,7 +117,7 @@ def test_overrides(tmp_path: Path) -> None:
     assert recipe.optimizer == Sgd()
     with pytest.raises(SpecError, match=r"--set phases\.1\.epochs: must be greater than 0"):
         read_job(written(tmp_path, GOOD), ["phases.1.epochs=0"])
-    with pytest.raises(SpecError, match="--set: no such key"):
+    with pytest.raises(SpecError, match="--set: unknown key"):
         read_job(written(tmp_path, GOOD), ["nothing.at=0"])
 
 

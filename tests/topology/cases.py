@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from topology.deployment import Dataset
-from topology.tag import Channel, Role, Tag
+from topology.tag import Channel, Role, Tag, Variant
 
 FETCH = ("fetch", "upload")
 SPREAD = ("distribute", "aggregate")
 
 
-def classical() -> Tag:
+def classical(*variants: Variant) -> Tag:
     verbs = {"trainer": FETCH, "aggregator": SPREAD}
+    named = dict(zip(("other", "third"), variants, strict=False))
     return Tag(
-        (Role("trainer", data=True), Role("aggregator")), (Channel("param", ("trainer", "aggregator"), verbs=verbs),)
+        (Role("trainer", data=True, variants=named), Role("aggregator")),
+        (Channel("param", ("trainer", "aggregator"), verbs=verbs),),
     )
 
 

@@ -59,6 +59,17 @@ class Holder(Program):
 
 
 @dataclass
+class Inverted(Holder):
+    """Sends minus what it holds."""
+
+    steps = Holder.steps.after("load", "invert")
+    work_s: float = 0.01
+
+    def invert(self, io: IO) -> None:
+        self.own = -self.own
+
+
+@dataclass
 class Top(Program):
     """Sends the mean to all and takes theirs, some rounds long."""
 

@@ -22,6 +22,7 @@ from tests.topology.programs import (
     Client,
     Gossip,
     Holder,
+    Inverted,
     Middle,
     Ring,
     RingHolder,
@@ -37,7 +38,7 @@ from topology.expansion import expand
 from topology.flaws import TagError
 from topology.program import Program
 from topology.steps import Steps
-from topology.tag import Channel, Role, Tag
+from topology.tag import Channel, Role, Tag, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,10 @@ JOBS: dict[str, tuple[Plan, dict[str, Any]]] = {
         {"trainer": RingHolder, "aggregator": RingTop},
     ),
     "parallel": (expand(cases.parallel(("a", "b")), cases.data(a=2, b=2)), {"trainer": QUICK, "aggregator": Top}),
+    "variants": (
+        expand(cases.classical(Variant(share=0.5)), cases.data(default=4)),
+        {"trainer": QUICK, "trainer/other": Inverted, "aggregator": Top},
+    ),
     "gossip": (expand(GOSSIP, cases.data(default=5)), {"trainer": Gossip}),
     "serving": (expand(SERVING), {"client": Client, "router": Router, "server": Server}),
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sim.base.cores import usable_cores
 from sim.base.parameters import Positive, PositiveInt  # noqa: TC001 - fields are checked by their annotations
 from topology.engine import Engine
 from topology.engines.realtime import RealTimeTransport
@@ -36,7 +36,7 @@ class LocalEngine(Engine):
         """Run it; return the report."""
 
         async def main() -> RunReport:
-            transport = RealTimeTransport(time.monotonic, time.monotonic(), self.jobs or os.cpu_count() or 1)
+            transport = RealTimeTransport(time.monotonic, time.monotonic(), self.jobs or usable_cores())
             timeout_s = self.default_timeout_s
             runtime = WorkerRuntime(run, transport, default_timeout_s=timeout_s, record=self.record)
             await transport.perform(runtime)

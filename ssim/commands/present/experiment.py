@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ssim.commands.printing import console, headings, limit_note
-from ssim.jobs.experiment.comparison import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -230,11 +229,13 @@ class _Number(NamedTuple):
 
 def _estimated(mean: float, half: float, digits: int, sign: str = "") -> str:
     """Return a mean and its interval as text: `-` for NaN, no interval for a half-width of NaN."""
+    from sim.base.numbers import format_decimals
+
     if math.isnan(mean):
         return "-"
     rounded = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
     interval = "" if math.isnan(half) else f" ±{rounded:.0f}" if rounded >= 10 else f" ±{rounded:g}"  # noqa: PLR2004 - 10, not 1e+01
-    return (shown(mean, digits, sign) if sign else f"{mean:.{digits}f}") + interval
+    return (format_decimals(mean, digits, sign) if sign else f"{mean:.{digits}f}") + interval
 
 
 def _print_differences(screen: Console, name: str, points: Sequence[PointRows]) -> None:

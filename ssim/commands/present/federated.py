@@ -9,6 +9,7 @@ import click
 
 from ssim.commands.present.training import by_point
 from ssim.commands.printing import print_accuracies
+from topology.pending import listed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -101,6 +102,14 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
         _print_clients(store, runs)
         if summary["events"]:
             click.echo("events: " + ", ".join(f"{count} {kind}" for kind, count in summary["events"].items()))
+        if "diverged" in summary:
+            click.echo(f"left out, since not finite: the models of {listed(summary['diverged'])}")
+        if "first_refused" in summary:
+            lost = summary["events"].get("no updates", 0)
+            unchanged = (
+                f"; {lost} of {summary['rounds']} rounds had no other and left the model unchanged" if lost else ""
+            )
+            click.echo(f"updates were refused, the first in {summary['first_refused']}{unchanged}")
         if refused and runs[0].spec.engine == "sim":
             click.echo(f"no checkpoints could be stored: {refused}")
         for run in runs if figures else ():

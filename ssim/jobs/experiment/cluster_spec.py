@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from policies.placement import SearchRule
 from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, NonNegativeInt, Positive, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
@@ -143,6 +144,9 @@ class ClusterSpec(Closed):
     """What is loaded as a whole: `shared` weights of a supernet, the default, or `separate` models."""
     bytes_per_weight: Positive | None = None
     """Bytes of a weight; 4 (fp32) if left out."""
+    placement: Literal["on_demand"] | SearchRule | dict[str, tuple[int, ...]] = "on_demand"
+    """Which workers serve which queue: `on_demand`, all serve all, and load what they lack; lists of workers by queue;
+    or found by simulation before the run: `greedy` or `fast_greedy`."""
 
     def build(self, tables: Sequence[LatencyTable | None] = (), queues: tuple[ServiceQueue, ...] = ()) -> Cluster:
         """Return the cluster, in nanoseconds.
@@ -179,6 +183,10 @@ class ClusterSpec(Closed):
             for name in ("weights", "bytes_per_weight"):
                 if (value := getattr(self, name)) is not None:
                     raise SpecError(f"cluster.{name}", NO_LIMIT, str(value), "give memory_gb, or leave it out")
+        placement = None if isinstance(self.placement, str) else self.placement
+        if placement and (unserved := [name for name, workers in placement.items() if not workers]):
+            hint = "the workers that serve it, such as [0]"
+            raise SpecError(f"cluster.placement.{unserved[0]}", "no worker serves this queue", "[]", hint)
         actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)
         return Cluster(
             self.workers or sum(kind.workers for kind in kinds),
@@ -201,6 +209,7 @@ class ClusterSpec(Closed):
             memory=_memory(self, "cluster"),
             weights=self.weights or "shared",
             bytes_per_weight=self.bytes_per_weight or 4,
+            placement=placement,
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sim.base.intervals import mean_and_half_width
+from sim.base.numbers import format_decimals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,18 +100,7 @@ def _change(mean: float, half: float, digits: int, unit: str) -> str:
         return "the same"
     interval = "" if math.isnan(half) else f" ±{half:.1g}"
     unclear = ", an interval that includes 0" if half >= abs(mean) else ""
-    return f"{'higher' if mean >= 0 else 'lower'} by {shown(abs(mean), digits)}{interval}{unit}{unclear}"
-
-
-def shown(difference: float, digits: int, sign: str = "") -> str:
-    """Return a difference with a number of decimals, or with one significant digit where these would show nothing.
-
-    Examples:
-        >>> shown(0.5, 2), shown(0.0003, 2), shown(0.0, 2), shown(0.5, 2, "+")
-        ('0.50', '0.0003', '0.00', '+0.50')
-    """
-    text = f"{difference:{sign}.{digits}f}"
-    return f"{difference:{sign}.1g}" if difference and not float(text) else text
+    return f"{'higher' if mean >= 0 else 'lower'} by {format_decimals(abs(mean), digits)}{interval}{unit}{unclear}"
 
 
 @dataclass(frozen=True, slots=True)

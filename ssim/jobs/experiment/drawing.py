@@ -19,7 +19,7 @@ from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.bounds import stored_bounds, stored_frontier
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
-from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
+from ssim.results.record import REQUESTS, WINDOWS, WORKERS, read_output, read_windows
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
@@ -104,6 +104,25 @@ def draw_residence(store: Store) -> Figure | None:
     return _draw("residence", load_summary(store), memory[0], *words[:1] or [""], *others)
 
 
+def draw_placement(store: Store) -> Figure | None:
+    """Return which queues each worker serves, under the reference and the first seed; None without a placement."""
+    stored = store.runs()
+    shown = [
+        (run, one) for run, one in stored if (run["policy"], run["seed"]) == (run["reference"], stored[0][0]["seed"])
+    ]
+    rows = [
+        {**row, "run": "\n".join(_settings(run["swept"])), "workers": manifest["identity"]["cluster"]["workers"]}
+        for run, manifest in shown
+        for row in part_rows([(run, manifest)], "queue")
+        if "placement" in row
+    ]
+    if not rows:
+        return None
+    return _draw(
+        "placement", _frame(rows).astype({"slo_attainment": float}), f"{rows[0]['policy']}, seed {rows[0]['seed']}"
+    )
+
+
 def draw_classes(store: Store) -> Figure | None:
     """Return the policies by class of queries, or by queue, at the first point of the sweep; None without any."""
     stored = store.runs()
@@ -158,6 +177,27 @@ def draw_scaling(store: Store) -> Figure | None:
     )
 
 
+def draw_shares(store: Store) -> Figure | None:
+    """Return the queues over time of the first policy and seed, at each point of the sweep.
+
+    None without queues and a planner, or unless every query was kept.
+    """
+    names = ("class", "arrival_ns", "start_ns", "finish_ns", "batch_size", "outcome")
+    stored, frames = store.runs(), list[pd.DataFrame]()
+    for run, manifest in stored:
+        if (run["policy"], run["seed"]) != (stored[0][0]["policy"], stored[0][0]["seed"]):
+            continue
+        if "queues" not in manifest or not {REQUESTS, WORKERS} <= set(manifest["outputs"]):
+            return None
+        frame = read_output(store, run["id"], REQUESTS).select(names).to_pandas()
+        frame["finish_ns"] -= manifest["identity"]["cluster"]["network_ns"]
+        frames.append(frame.assign(run=", ".join(_settings(run["swept"]))))
+    if not frames:
+        return None
+    first, manifest = stored[0]
+    return _draw("shares", pd.concat(frames), list(manifest["queues"]), f"{first['policy']}, seed {first['seed']}")
+
+
 def spells(workers: pd.DataFrame, faults: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the rows of workers.parquet with the time in which a worker is down cut out: a row for each part of it."""
     for fault in faults:
@@ -191,7 +231,9 @@ FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
     "classes": draw_classes,
     "queues": draw_queues,
     "residence": draw_residence,
+    "placement": draw_placement,
     "scaling": draw_scaling,
+    "shares": draw_shares,
     "costs": draw_costs,
 }
 """The figures of an experiment; each gives None where an experiment has nothing that it shows."""

@@ -25,6 +25,7 @@ from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.cluster_spec import TableSpec
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
+from ssim.jobs.experiment.placement import checked_memory
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.policies import POLICY, build_policy
@@ -190,14 +191,7 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
         cluster = spec.cluster.build(kind_tables(spec, plugs), queues_of(spec, plugs))
         pools = cluster.pools_by_queue(table)
     except SsimError as error:
-        place, _, rest = error.location.partition(",")
-        keys = _keys(place.removeprefix("cluster.").replace("_ns", "_ms"))
-        named = spec.queues if keys == ["queues"] else spec.cluster.kinds if keys == ["kinds"] else ()
-        names = [repr(one.name) for one in named]
-        if rest.strip() in names:
-            keys.append(names.index(rest.strip()))
-        prefix = () if keys[0] == "queues" else ("cluster",)
-        return None, [Issue((*prefix, *keys), str(error).removeprefix(place).lstrip(":, "))]
+        return None, [_cluster_issue(spec, error)]
     checks = {
         "actuation_ms": cluster.actuation_delays,
         "dispatch_per_query_ms": cluster.served,
@@ -211,12 +205,24 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
         except SsimError as error:
             issues.append(Issue(("cluster", key), str(error)))
     try:
-        Residence(cluster, pools)
+        Residence(checked_memory(spec, cluster, table), pools)
     except SpecError as error:
-        issues.append(Issue.of(error, *_keys(error.location)))
+        issues.append(_cluster_issue(spec, error))
     except SsimError as error:
         issues.append(Issue(("cluster", "memory_gb"), str(error)))
     return (None if any("latency" in issue.place for issue in issues) else cluster), issues
+
+
+def _cluster_issue(spec: ExperimentSpec, error: SsimError) -> Issue:
+    """Return an error about workers or queues at its place in the file."""
+    place, _, rest = error.location.partition(",")
+    keys = _keys(place.removeprefix("cluster.").replace("_ns", "_ms"))
+    named = spec.queues if keys == ["queues"] else spec.cluster.kinds if keys == ["kinds"] else ()
+    names = [repr(one.name) for one in named]
+    if rest.strip() in names:
+        keys.append(names.index(rest.strip()))
+    prefix = () if keys[0] == "queues" else ("cluster",)
+    return Issue((*prefix, *keys), str(error).removeprefix(place).lstrip(":, "))
 
 
 def _keys(location: str) -> list[str | int]:

@@ -69,13 +69,16 @@ def cluster_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) ->
         cluster: The cluster with the tables that were measured.
         hashed: Returns the hash of a table.
     """
-    found = asdict(replace(cluster, kinds=(), offer="kind", currency=None, queues=(), order="edf"))
+    found = asdict(replace(cluster, kinds=(), offer="kind", currency=None, queues=(), order="edf", placement=None))
     for name in ("kinds", "offer", "currency", "queues", "order", *_unlimited(found)):
         del found[name]
     if not cluster.has_limited_memory:
         del found["weights"], found["bytes_per_weight"]
     if not cluster.is_routed:
         del found["routing"]
+    del found["placement"]
+    if cluster.placement is not None:
+        found["placement"] = {name: [*workers] for name, workers in cluster.placement.items()}
     if cluster.kinds:
         own = [{} if kind.table is None else {"table": hashed(kind.table)} for kind in cluster.kinds]
         kinds = [asdict(replace(kind, table=None)) for kind in cluster.kinds]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.session import serve_trace
+from sim.base.cores import usable_cores
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 from sim.engine.arrow import arrow_table
@@ -184,8 +185,8 @@ class LiveExperimentRun(ExperimentRun):
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
-            self.put(store, found, before, stopwatch)
-        return Completion(found.result.queries, "served live")
+            queries = self.put(store, found, before, stopwatch)
+        return Completion(queries, "served live")
 
     def workers(self, *, is_asked: bool = False) -> WorkerSource:
         """Return where the workers come from.
@@ -196,8 +197,8 @@ class LiveExperimentRun(ExperimentRun):
         workers, folder = self.parts.cluster.workers, self.point.folder
         return worker_source(self.spec.live, workers, self.setup.table, self.seed, folder, self.tell, is_asked=is_asked)
 
-    def put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
-        """Store a live run."""
+    def put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> int:
+        """Store a live run and return the number of measured queries."""
         parts, live = self.parts, self.spec.live
         found = replace(found, result=_measured(found.result, parts.measure))
         elsewhere = "" if live.remote is None else " of other machines"
@@ -223,6 +224,7 @@ class LiveExperimentRun(ExperimentRun):
             {LIVE_REQUESTS: _requests(found), LIVE_BATCHES: _batches(found.log), LIVE_LOG: _log(found.log)},
             (Outcome.REJECTED, Outcome.CANCELLED),
         )
+        return found.result.queries
 
 
 def _measured(result: Result, measure: Measure) -> Result:
@@ -245,7 +247,7 @@ def _machine() -> dict[str, Any]:
     scheduler = {getattr(os, name): name for name in ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR") if hasattr(os, name)}
     clock = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "scheduler": scheduler.get(os.sched_getscheduler(0), "other") if hasattr(os, "sched_getscheduler") else "",
         "clock": clock.read_text().strip() if clock.is_file() else time.get_clock_info("monotonic").implementation,
     }

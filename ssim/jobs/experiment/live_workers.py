@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from serving.processes import PACED, WorkerProgram
+from sim.base.cores import usable_cores
 from sim.base.errors import SpecError
 from ssim.jobs.experiment.live_spec import LiveSpec
 
@@ -84,7 +84,7 @@ def worker_program(
         "options": live.options,
         "device": live.device,
         "threads": live.threads,
-        "most_threads": max(1, (_cores() - 1) // workers),  # one core is for router and load generator
+        "most_threads": max(1, (usable_cores() - 1) // workers),  # one core is for router and load generator
         "size": live.size,
         "dtype": live.dtype,
         "seed": seed,
@@ -94,10 +94,6 @@ def worker_program(
         "sizes": list(map(int, table.batch_sizes)) if is_padded else list(range(1, table.max_batch + 1)),
     }
     return WorkerProgram(TORCH, settings)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def differences(table: LatencyTable, serves: Mapping[str, Any]) -> list[str]:

@@ -88,7 +88,8 @@ def queues_of(spec: ExperimentSpec, plugs: Mapping[Place, Any]) -> tuple[Service
                 raise SpecError(place, "has two tables for a kind of workers", repr(twice[0]), "leave one out")
             table = {kind: plugs["queues", number, "tables", at, "table"] for at, kind in enumerate(kinds)}
         slo_ns = None if queue.slo_ms is None else ns_from_ms(queue.slo_ms)
-        found.append(ServiceQueue(queue.name, slo_ns, queue.weight, queue.priority, queue.floor, queue.bound, table))
+        numbers = (queue.weight, queue.priority, queue.floor, queue.bound)
+        found.append(ServiceQueue(queue.name, slo_ns, *numbers, table, queue.own_weights))
     return tuple(found)
 
 
@@ -182,4 +183,6 @@ def queues_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) -> 
             one = isinstance(tables, LatencyTable)
             tables = hashed(tables) if one else {kind: hashed(each) for kind, each in tables.items()}
         found.append({**asdict(replace(queue, table=None)), "table": tables})
+        if not queue.own_weights:
+            del found[-1]["own_weights"]
     return {"queues": {"order": cluster.order, "of": found}}

@@ -17,6 +17,7 @@ from sim.tables.law import FIXED
 from sim.traces.merged import Merged
 from ssim.jobs.experiment.arrivals import queries_ahead, trace_key_of, trace_of
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
+from ssim.jobs.experiment.placement import search_identity
 from ssim.jobs.experiment.planners import build_planner, planner_identity
 from ssim.jobs.experiment.planning import table_hash, table_seen
 from ssim.jobs.experiment.policies import build_policy, may_draw
@@ -188,6 +189,7 @@ class PolicySetup:
             **({"kind_plans": plans} if any(plans := self.kind_plans()) else {}),
             **self._queue_policies(),
             **planner_identity(self.spec.planner, self._planner),
+            **search_identity(self.spec),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self.own_code())},
         }
 

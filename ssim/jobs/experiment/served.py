@@ -118,5 +118,5 @@ class ServedRun(LiveExperimentRun):
                 program=self.workers(is_asked=True),
                 most_waiting=live.queue,
             )
-            self.put(store, found, before, stopwatch)
-        return Completion(found.result.queries, "served requests")
+            queries = self.put(store, found, before, stopwatch)
+        return Completion(queries, "served requests")

@@ -10,6 +10,7 @@ from sim.engine.driver import simulate
 from sim.engine.energy import has_energy
 from sim.engines import planning_for, simpy_instead
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.placement import placed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def _simulated(run: ExperimentRun, rule: Rule | QueueRules | None, shared: Path 
     if rule is None:
         trace = trace_of(run.trace_key, parts.source, run.seed, shared)
         parts.measure.check(trace.duration_ns)
-        how = (setup.cluster, setup.table, setup.policies())
+        how = (placed(run), setup.table, setup.policies())
         found = simulate(trace, *how, seed=run.seed, planner=planner, period_ns=period_ns)
         return found.measured(parts.measure)
     planning = planning_for(planner, period_ns, setup.policies(), setup.cluster, setup.table, parts.slo_ns)

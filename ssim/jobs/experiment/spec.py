@@ -67,6 +67,8 @@ class QueueSpec(Closed):
     """The table of its own model; that of the file, or of each kind of workers, if left out."""
     tables: tuple[QueueTableSpec, ...] = ()
     """The tables of its own model, where there are kinds of workers: one for each kind."""
+    own_weights: bool = False
+    """Whether its model has weights of its own, as a fine-tuned copy has, although others have equal subnets."""
     policy: PolicySpec | None = None
     """Its own policy, in place of each policy of the file."""
     params: dict[str, Any] = Field(default_factory=dict)

@@ -67,13 +67,14 @@ def stored_points(store: Store) -> list[PointRows]:
 def part_rows(stored: Stored, what: Literal["class", "queue", "kind"]) -> list[dict[str, Any]]:
     """Return one row for each class of queries, queue, or kind of workers, in each stored run.
 
-    The columns are those of classes.csv, queues.csv, or kinds.csv.
+    The columns are those of classes.csv, queues.csv, or kinds.csv. Numbers of workers have a space between them.
     """
     rows = []
     for run, manifest in stored:
         known = {name: run[name] for name in ("policy", "trace", "seed")}
         for name, summary in manifest.get({"class": "classes", "queue": "queues", "kind": "kinds"}[what], {}).items():
-            rows.append({**known, what: name, **summary, **run["swept"], "run": run["id"]})
+            placed = {"placement": " ".join(map(str, summary["placement"]))} if "placement" in summary else {}
+            rows.append({**known, what: name, **summary, **placed, **run["swept"], "run": run["id"]})
     return rows
 
 

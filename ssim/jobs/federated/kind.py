@@ -70,6 +70,11 @@ class _Merged(YamlFile):
         return YamlFile.line(self, issue)
 
 
+def _is_given(data: Any, place: tuple[str | int, ...]) -> bool:
+    """Return whether data has something at a place."""
+    return _depth(data, place) == len(place)
+
+
 def _depth(data: Any, place: tuple[str | int, ...]) -> int:
     """Return how far a place leads into data."""
     for depth, step in enumerate(place):
@@ -122,9 +127,9 @@ def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found
             found.topology = topology_of(replace(found.file, data={**description, "faults": []}))
     topology = found.topology
     if topology is not None:
-        given_roles = changed.get("roles")
-        named = given_roles.items() if isinstance(given_roles, dict) else ()
-        here_too = {name: point.folder for name, role in named if isinstance(role, dict) and "program" in role}
+        here_too = {
+            use.key: point.folder for use in topology.tag.programs if _is_given(changed, (*use.place, "program"))
+        }
         found.owners = _told(found, lambda: programs_of(path, topology, found.file, here_too))
         unused = unused_keys(topology, description, plugs.get(("partition",)), found.owners)
         if plugs.get(("data",)) is not None:

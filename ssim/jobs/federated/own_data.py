@@ -60,13 +60,17 @@ def _source(ref: str, source: Any, folder: Path) -> tuple[Any, list[Issue]]:
         if "path" not in {field.name for field in fields(source)}:
             problem = f"not used: the data source {type(source).__name__} has no path"
             return None, [Issue((), problem, repr(ref), "a source that reads a path, or module:Class")]
-        shipped_classes = type(source).__module__.startswith("supernet.") and not is_regression(source)
-        if shipped_classes and getattr(source, "classes", None) is None:
-            hint = "csv with classes: its labels in order, a source of your own with a path, or module:Class"
-            return None, [Issue((), "each file would number its own classes", repr(ref), hint)]
         found = replace(source, path=ref).located(folder)
     except SsimError as error:
         return None, [Issue((), error.problem, error.value, error.hint, cause=error)]
+    problems, hints = [], []  # one issue for both, since of each place one is told
     if not Path(found.path).exists():
-        return None, [Issue((), "file not found", found.path, "a path relative to the file of the training")]
+        problems.append("file not found")
+        hints.append("a path relative to the file of the training")
+    shipped_classes = type(source).__module__.startswith("supernet.") and not is_regression(source)
+    if shipped_classes and getattr(source, "classes", None) is None:
+        problems.append("each file would number its own classes")
+        hints.append("csv with classes: its labels in order, a source of your own with a path, or module:Class")
+    if problems:
+        return None, [Issue((), ", and ".join(problems), repr(ref), "; ".join(hints))]
     return found, []

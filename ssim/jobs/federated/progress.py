@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
+
     from topology.report import LogEntry, RunReport, Traffic
 
     Row = dict[str, Any]
@@ -123,6 +125,7 @@ class FederatedProgress:
     def summary(self, report: RunReport) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""
         events = [entry.kind for entry in report.log if entry.kind not in _QUIET]
+        refused = first_refused(report)
         ends = [row for row in self.rounds if "smallest" in row]
         weight = {end: sum(row[end] for row in ends) / len(ends) for end in ("smallest", "largest") if ends}
         return {
@@ -132,6 +135,7 @@ class FederatedProgress:
             "bytes": {name: traffic.bytes for name, traffic in report.traffic.items()},
             "messages": {name: traffic.messages for name, traffic in report.traffic.items()},
             "events": {kind: events.count(kind) for kind in sorted(set(events))},
+            **({} if refused is None else {"first_refused": refused}),
         }
 
     def store(self, folder: Path, report: RunReport) -> None:
@@ -220,6 +224,33 @@ def party_rows(report: RunReport) -> list[Row]:
             row = rows.setdefault((worker, number, fields["sender"]), new)
             row |= {name: fields[name] for name in none if name in fields} | {"answer": _ANSWERS[entry.kind]}
     return list(rows.values())
+
+
+def first_refused(report: RunReport) -> str | None:
+    """Return which update was refused first, and why; None if none was."""
+    fields = next((entry.fields for entry in report.log if entry.kind == "refused"), None)
+    return None if fields is None else f"round {fields['round']}, {fields['sender']}: {fields['why']}"
+
+
+def diverged_workers(report: RunReport, initial: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the workers whose model is not finite.
+
+    Raises:
+        TrainingError: All models are not finite, or are the initial one since all updates were refused.
+    """
+    first = first_refused(report)
+    states = {id_: memory["state"] for id_, memory in report.results.items() if "state" in memory}
+    diverged = [id_ for id_, state in states.items() if not all(part.isfinite().all() for part in state.values())]
+    trained = [state for id_, state in states.items() if id_ not in diverged]
+    if states and not trained:
+        value, hint = listed(diverged), "a smaller `rate`, or other data"
+        raise TrainingError("training", "diverged: no model is finite", value, hint)
+    changed = (not part.equal(initial[name]) for state in trained for name, part in state.items())
+    if states and first is not None and not any(changed):
+        count = sum(entry.kind == "refused" for entry in report.log)
+        hint = "if they are not finite: a smaller `rate`, or other data"
+        raise TrainingError("training", f"no update was used, {count} were refused; the first", first, hint)
+    return diverged
 
 
 def check_complete(report: RunReport, rounds: int) -> None:

@@ -42,7 +42,7 @@ from ssim.extras import require
 from ssim.files.deployment_file import read_deployment
 from ssim.files.topology_file import tables_of
 from ssim.jobs.federated.parts import FederatedParts, described_source
-from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
+from ssim.jobs.federated.progress import FederatedProgress, check_complete, diverged_workers, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
@@ -219,13 +219,14 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             self._write_holdings(folder)
         report, refused = self._run(progress, path, watch, options, pool)
         check_complete(report, self.spec.rounds)
+        diverged = diverged_workers(report, self.context.initial_state())
         progress.store(folder, report)
         if self.parts.own:
             held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
             write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
         if report.spans:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
-        holders = self._models(folder, report)
+        holders = self._models(folder, report, diverged)
         self._personal(folder, report)
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
@@ -317,12 +318,12 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             with whole_file(folder / "personal.pt") as unfinished:
                 torch.save(own, unfinished)
 
-    def _models(self, folder: Path, report: RunReport) -> Row:
-        """Store the models of all servers; of clients that have one each, their mean."""
-        data_roles = self.context.data_roles
-        models = {id_: memory["state"] for id_, memory in report.results.items() if "state" in memory}
+    def _models(self, folder: Path, report: RunReport, diverged: list[str]) -> Row:
+        """Store the models of all servers; of clients that have one each, their mean; without those that diverged."""
+        data_roles, results = self.context.data_roles, report.results
+        models = {id_: results[id_]["state"] for id_ in results if "state" in results[id_] and id_ not in diverged}
         own = {id_: state for id_, state in models.items() if id_.rpartition("/")[0] in data_roles}
-        summary: Row = {"holders": sorted(models)}
+        summary: Row = {"holders": sorted(models), **({"diverged": diverged} if diverged else {})}
         if own:
             first = next(iter(own.values()))
             mean = weighted_sum(((1 / len(own), state) for state in own.values()), first)

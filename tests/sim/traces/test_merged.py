@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.base.errors import TooLongError
+from sim.traces import merged
 from sim.traces.merged import Merged, seed_of
 from sim.traces.synthetic import Constant, Poisson
 
@@ -47,3 +50,13 @@ def test_it_is_random_if_a_part_is() -> None:
     fixed = Constant(mean_qps=100, duration_s=1, slo_ms=10)
     assert not Merged(parts=(("a", fixed),)).is_random
     assert Merged(parts=(("a", fixed), ("b", Poisson(mean_qps=100, duration_s=1, slo_ms=10)))).is_random
+
+
+def test_parts_that_are_too_long_together_are_refused_before_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = tuple((name, Constant(mean_qps=100, duration_s=1, slo_ms=10)) for name in ("a", "b"))
+    monkeypatch.setattr(merged, "MAX_ARRIVALS", 200)
+    assert len(Merged(parts=parts).trace(1)) == 200
+    monkeypatch.setattr(merged, "MAX_ARRIVALS", 199)
+    told = r"trace of queue b: has more queries than fit into memory \(over 99\); .*queues hold all queries"
+    with pytest.raises(TooLongError, match=told):
+        Merged(parts=parts).trace(1)

@@ -40,12 +40,42 @@ def test_numbers_that_float32_can_not_tell_apart_are_refused(kind: torch.dtype, 
         (tmp_path / "rows.csv").write_text("\n".join(["a,b", *(f"{n},{label}" for n, label in enumerate(labels))]))
         file = CsvFile(path=str(tmp_path / "rows.csv"), label="b", regression=True)
         if is_lost:
-            for read in (lambda data=data: data.labels, lambda file=file: file.splits(1)):
+            items = LazyExamples.of(Items(labels.tolist()), "own", ItemFormat(regression=True))
+            stream = StreamedExamples(Streamed(labels.tolist()), "own", ItemFormat(regression=True), COUNT)
+            reads = [lambda data=data: data.labels for data in (data, items, stream)]
+            for read in (*reads, lambda file=file: file.splits(1)):
                 with pytest.raises(DataError, match=r"(own|rows.csv): labels are too close .*; subtract an offset"):
                     read()
         else:
+            items = LazyExamples.of(Items(labels.tolist()), "own", ItemFormat(regression=True))
             assert (data.labels.to(kind) == labels).all()
+            assert (items.labels == data.labels).all()
+            assert items.labels.dtype == items.read().labels.dtype == torch.float32
             assert len(file.splits(1).train)
+
+
+class Items(Dataset[Any]):
+    """Its labels are known item by item."""
+
+    def __init__(self, numbers: list[float]) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> Any:
+        return INPUTS[index], self.numbers[index]
+
+
+class Streamed(IterableDataset[Any]):
+    def __init__(self, numbers: list[float]) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __iter__(self) -> Any:
+        return zip(INPUTS, self.numbers, strict=True)
 
 
 class Noisy(Dataset[Any]):
