@@ -9,7 +9,7 @@ import numpy as np
 from sim.compiled import queue_kernel
 from sim.compiled.loop_state import COMES, FAILS, FAR, HELD_NS, IDLE, NEW
 from sim.compiled.queue_state import EDF, FAIR, PRIORITY, SLACK, TURN, QueueSetting, QueueState
-from sim.compiled.setting import changes_of, drawn_of, fixed, limits_of, stacked, stacked_decisions
+from sim.compiled.setting import changes_and_limits, drawn_of, fixed, stacked, stacked_decisions
 from sim.engine.offers import quanta
 from sim.engine.service_queue import ServiceQueue
 from sim.tables.service_times import dispatch_key, latency_key, service_times
@@ -89,9 +89,10 @@ def queue_setting(
     kind_of = np.empty(cluster.workers, np.int64)
     for number, pool in enumerate(by_queue[0]):
         kind_of[pool.workers.start : pool.workers.stop] = number
-    changes = [(at_ns, worker, FAILS if fails else COMES) for at_ns, worker, fails in cluster.changes()]
+    events = [(at_ns, worker, FAILS if fails else COMES) for at_ns, worker, fails in cluster.changes()]
     alive = [len(pool.workers) for pool in by_queue[0]]
     smallest_ns = [[pool.table.smallest_ns for pool in of] for of in served]
+    changes, limits_ns = changes_and_limits(cluster, smallest_ns, kind_of, alive, events)
     alone_ns = np.array([int(pool.table.dense_ns[:, 1].min()) for pool in seen]).reshape(len(by_queue), -1)
     quantum_ns = cluster.dispatch_ns + max(int(pool.table.dense_ns.max()) for pool in seen)
     queues = cluster.queues or (ServiceQueue("all"),)
@@ -106,10 +107,10 @@ def queue_setting(
         fixed(alone_ns),
         cluster.dispatch_ns,
         cluster.dispatch_per_query_ns,
-        limits_of(cluster, smallest_ns, kind_of, alive, changes),
+        limits_ns,
         fixed(kind_of),
         fixed(np.array([pool.workers.start for pool in by_queue[0]])),
-        changes_of(cluster, smallest_ns[0], kind_of, alive, changes),
+        changes,
         drawn_of([time.drawn for time in times], latency_key, seed),
         drawn_of([cluster.dispatch_drawn], dispatch_key, seed),
         float(cluster.occupancy),

@@ -214,15 +214,15 @@ def limit_of(cluster: Cluster, smallest_ns: Sequence[int], alive: Sequence[int])
     return {"never": -FAR, "expired": -cluster.dispatch_ns, "hopeless": hopeless}[cluster.drop]
 
 
-def limits_of(
+def changes_and_limits(
     cluster: Cluster,
     smallest_ns: Sequence[Sequence[int]],
     kind: _Ints | Sequence[int],
     alive: Sequence[int],
     changes: Sequence[tuple[int, int, int]],
     gone: Container[int] = (),
-) -> _Ints:
-    """Return the slacks below which queries of each queue are dropped, at the start and from each change on.
+) -> tuple[_Ints, _Ints]:
+    """Return what workers do, and the slacks below which queries of each queue are dropped.
 
     Args:
         cluster: The workers.
@@ -233,12 +233,11 @@ def limits_of(
         gone: See there.
 
     Returns:
-        int64, shape (changes + 1, queues).
+        The changes; and the slacks at the start and from each change on, int64, shape (changes + 1, queues).
     """
-    each = (
-        [limit_of(cluster, of, alive), *changes_of(cluster, of, kind, alive, changes, gone)[:, 4]] for of in smallest_ns
-    )
-    return fixed(np.array(list(each)).T)
+    rows = [changes_of(cluster, of, kind, alive, changes, gone) for of in smallest_ns]
+    limits = [np.append(limit_of(cluster, of, alive), mine[:, 4]) for of, mine in zip(smallest_ns, rows, strict=True)]
+    return rows[0], fixed(np.array(limits).T)
 
 
 def with_workers(setting: AnySetting, state: AnyState, kinds: Sequence[int]) -> tuple[AnySetting, AnyState]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.compiled.compiling import BOOL, GRID, INT, INTS, READ_CODES, READ_INTS, compiled
 from sim.compiled.loop_state import COMES, FAILS, FAR, LEAVES, LOG_TYPE
-from sim.compiled.setting import changes_of, limits_of
+from sim.compiled.setting import changes_and_limits
 from sim.engine.kinds import pool_of_workers
 from sim.engine.planning import PlannerView, QueueView, ask_planner
 from sim.engine.roster import Roster
@@ -198,7 +198,8 @@ class CompiledTurns:
         came, left = self._roster.change(
             now_ns, view.kinds, wanted, lambda worker: bool(self._busy_ns[worker] >= now_ns)
         )
-        self._last_ns, self._busy_ns = (np.pad(one, (0, len(came))) for one in (self._last_ns, self._busy_ns))
+        if came:
+            self._last_ns, self._busy_ns = (np.pad(one, (0, len(came))) for one in (self._last_ns, self._busy_ns))
         self._pool_of += [new.pool for new in came]
         self._change(now_ns, left, running)
         self._changes += [(now_ns + new.startup_ns, new.worker, COMES) for new in came]
@@ -212,8 +213,8 @@ class CompiledTurns:
             None if policy is old else self._planning.rule_of(policy, place)
             for place, (policy, old) in enumerate(zip(self._policies, before, strict=True))
         ]
-        changes = changes_of(self._cluster, self._smallest_ns[0], *how)
-        return Turn([new.pool for new in came], changes, limits_of(self._cluster, self._smallest_ns, *how), rules)
+        changes, limits_ns = changes_and_limits(self._cluster, self._smallest_ns, *how)
+        return Turn([new.pool for new in came], changes, limits_ns, rules)
 
     def _past(self, now_ns: int) -> list[tuple[int, int, int]]:
         """Return what workers did before an instant, and forget it."""
@@ -239,45 +240,47 @@ class CompiledTurns:
         _, finish_ns, _, worker, size, _, _, new, _ = batches
         started = np.zeros(len(self._roster.pool_of_kind), np.int64)
         np.add.at(started, np.array(self._roster.kind)[worker], size * new)
-        still = batches[:, finish_ns >= now_ns]
+        is_open = finish_ns >= now_ns
+        still, ended = batches[:, is_open], batches[:, ~is_open]
+        still[7] = 0
         taken, dropped = self._gone.T
         counts = np.stack([arrived, dropped, rejected])
-        queues = tuple(
-            self._queue_view(place, batches[:, (finish_ns < now_ns) & (batches[8] == place)], more, length)
-            for place, (more, length) in enumerate(
-                zip((counts - self._counted).T.tolist(), (arrived - taken - dropped - rejected).tolist(), strict=True)
-            )
-        )
-        still[7] = 0
+        views = self._queue_views(ended, counts - self._counted, arrived - taken - dropped - rejected)
         self._batches, self._counted = [still], counts
         kinds = self._roster.views(now_ns, self._since_ns, self._busy(batches, now_ns), started.tolist())
-        view = PlannerView(now_ns, self._since_ns, self._cluster.dispatch_ns, kinds, queues)
+        view = PlannerView(now_ns, self._since_ns, self._cluster.dispatch_ns, kinds, views)
         self._since_ns = now_ns
         return view
 
-    def _queue_view(self, place: int, ended: _Ints, counts: list[int], length: int) -> QueueView:
-        """Return a queue as the planner sees it.
+    def _queue_views(self, ended: _Ints, counts: _Ints, length: _Ints) -> tuple[QueueView, ...]:
+        """Return the queues as the planner sees them.
 
         Args:
-            place: The queue.
-            ended: Its batches that have ended since the last turn.
-            counts: Arrivals, drops and rejections since then.
-            length: Queries that wait.
+            ended: The batches that have ended since the last turn.
+            counts: By queue, arrivals, drops and rejections since then, int64, shape (3, queues).
+            length: By queue, how many wait.
         """
-        size, lost, met = ended[4], ended[5] == 1, int(ended[6, ended[5] == 0].sum())
-        arrivals, dropped, rejected = counts
-        known = self._cluster.queues[place] if self._cluster.queues else None
-        return QueueView(
-            known.name if known else "",
-            self._tables[place],
-            arrivals=arrivals,
-            met=met,
-            late=int(size[~lost].sum()) - met,
-            dropped=dropped + int(size[lost].sum()),
-            rejected=rejected,
-            length=length,
-            slo_ns=self._slos_ns[place],
-            weight=known.weight if known else 1.0,
+        *_, size, lost, met, _, queue = ended
+        sums = np.zeros((3, len(length)), np.int64)  # queries that were lost, answered, and answered in time
+        np.add.at(sums, (1 - lost, queue), size)
+        np.add.at(sums[2], queue, np.where(lost, 0, met))
+        each = zip(*counts.tolist(), *sums.tolist(), length.tolist(), strict=True)
+        return tuple(
+            QueueView(
+                known.name if known else "",
+                self._tables[place],
+                arrivals=came,
+                met=in_time,
+                late=answered - in_time,
+                dropped=dropped + gone,
+                rejected=rejected,
+                length=waits,
+                slo_ns=self._slos_ns[place],
+                weight=known.weight if known else 1.0,
+            )
+            for place, (known, (came, dropped, rejected, gone, answered, in_time, waits)) in enumerate(
+                zip(self._cluster.queues or [None], each, strict=True)
+            )
         )
 
     def _busy(self, batches: _Ints, now_ns: int) -> dict[int, int]:

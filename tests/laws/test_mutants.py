@@ -117,11 +117,11 @@ GOES = {
 """Likewise, with a planner."""
 
 TURNS = {
-    "what ends now has ended": ("finish_ns < now_ns", "finish_ns <= now_ns"),
+    "what ends now has ended": ("finish_ns >= now_ns", "finish_ns > now_ns"),
     "who can take a batch now is idle": ("self._busy_ns[worker] >= now_ns)", "self._busy_ns[worker] > now_ns)"),
     "a failure that ends the last batch is forgotten": (" not in left or change in kept]", " not in left]"),
     "who has gone fails": (" if change[1] not in left or change in kept]", "]"),
-    "lost queries are answered": ("ended[5] == 0].sum()", "ended[5] >= 0].sum()"),
+    "lost queries are answered": ("(1 - lost, queue)", "(np.ones_like(lost), queue)"),
     "no start-up": ("(now_ns + new.startup_ns, new.worker, COMES)", "(now_ns, new.worker, COMES)"),
     "who goes is no event": ("[(now_ns, worker, LEAVES) for worker in left]", "[]"),
     "busy before it came": ("np.maximum(np.maximum(start_ns, self._since_ns), up_ns[worker])", "start_ns"),
@@ -191,7 +191,7 @@ ROUTED_STOPS = {
 QUEUE_TURNS = {
     "batches are of the first queue": ("int(queue_of[left[place]]) if queue_of.size else 0", "0"),
     "nobody is rejected": ("np.stack([arrived, dropped, rejected])", "np.stack([arrived, dropped, 0 * rejected])"),
-    "who is rejected waits": ("(arrived - taken - dropped - rejected)", "(arrived - taken - dropped)"),
+    "who is rejected waits": ("arrived - taken - dropped - rejected)", "arrived - taken - dropped)"),
 }
 """Likewise, in the turns of the compiled engine."""
 
