@@ -16,7 +16,6 @@ import torch
 
 from benchmarks.federated_peers import perceptron
 from benchmarks.peers import aligned
-from federated.averaging import Update
 from federated.context import TrainingContext
 from federated.costs import CostModel
 from federated.job import FederatedJob, TrainingTask
@@ -29,7 +28,7 @@ from supernet.network_family import InsertionOptions, NetworkFamily
 from topology.deployment import Dataset
 
 if TYPE_CHECKING:
-    from supernet.family import Family
+    from federated.averaging import Update
 
 REPEATS = 3
 EXAMPLES = 1_400
@@ -37,12 +36,12 @@ CLIENTS = (10, 100)
 BATCHES = (8, 32)
 
 
-def perceptron_family(hidden: int) -> Any:  # a property stands for the class variable of the protocol
+def perceptron_family(hidden: int) -> NetworkFamily:
     """Return the family of a network with one hidden layer."""
     return NetworkFamily(perceptron, {"hidden": hidden}, (1, 8, 8), InsertionOptions(widths=(0.5, 1.0)))
 
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Any] = {  # mypy takes a property for no attribute of a protocol
     "32 hidden neurons": perceptron_family(32),
     "256 hidden neurons": perceptron_family(256),
     "1,024 hidden neurons": perceptron_family(1024),
@@ -52,7 +51,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def row(name: str, family: Family, clients: int, batch: int) -> list[str]:
+def row(name: str, family: Any, clients: int, batch: int) -> list[str]:
     """Measure one network, number of clients and size of batch."""
     datasets = [Dataset(f"{number:03}", "client") for number in range(clients)]
     context = TrainingContext(Digits(train=EXAMPLES, validation=37), Iid(), family, datasets, 7)
@@ -68,10 +67,10 @@ def row(name: str, family: Family, clients: int, batch: int) -> list[str]:
     def together() -> list[Update]:
         return job.train_together(trainings())
 
-    ways, seconds = (apart, together), (list[float](), list[float]())
-    updates = [list[Update](), list[Update]()]
+    seconds: tuple[list[float], list[float]] = [], []
+    updates: list[list[Update]] = [[], []]
     for _ in range(REPEATS + 1):  # the first one warms up
-        for which, way in enumerate(ways):
+        for which, way in enumerate((apart, together)):
             begin = process_time()
             updates[which] = way()
             seconds[which].append(process_time() - begin)
