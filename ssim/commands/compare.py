@@ -47,7 +47,7 @@ def compare(names: tuple[str, ...], out: Path, form: str, *, live: bool) -> None
     from ssim.commands.present import experiment
     from ssim.commands.printing import console
     from ssim.jobs.experiment.points import side_by_side
-    from ssim.jobs.experiment.summary import csv_text, stored_points
+    from ssim.jobs.experiment.summary import columns_of, csv_text, stored_points
     from ssim.results.stored import stored
 
     found = side_by_side({name: stored_points(stored(out, name)) for name in dict.fromkeys(names)})
@@ -59,4 +59,4 @@ def compare(names: tuple[str, ...], out: Path, form: str, *, live: bool) -> None
         click.echo(experiment.latex(found, names[0]))
     else:
         rows = [one.columns() for one in found]
-        click.echo(csv_text(rows, list(dict.fromkeys(key for row in rows for key in row))), nl=False)
+        click.echo(csv_text(rows, columns_of(rows)), nl=False)

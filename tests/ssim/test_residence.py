@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -54,6 +55,22 @@ def test_loads_are_counted_as_batches_have_them_and_a_supernet_is_never_loaded(f
     assert loads["slackfit", "separate", 0.3] > loads["residentfit", "separate", 0.3]
     comparison = pd.read_csv(folder / "results/little/comparison.csv")
     assert comparison.loads.sum() == summary.loads.sum()
+
+
+def test_the_limit_of_one_point_holds_beside_points_without_one(folder: Path) -> None:
+    """A policy is tabulated once for all points that use it alike: a point without a limit may be compiled."""
+    load_numba = ["--set", "engine=compiled", "--set", "sweep=null", "--set", "cluster={workers: 4}", "-o", "compiled"]
+    assert (
+        ssim(folder, "run", "little.yaml", "--no-figures", *load_numba, "--set", "policies=[slackfit]").returncode == 0
+    )
+    free, little = "{workers: 4}", "{workers: 4, memory_gb: 0.3, load_gb_per_s: 12.2, weights: separate}"
+    assert run(folder, f"sweep={{cluster: [{free}, {little}]}}", "policies=[slackfit]").returncode == 0
+    for table in ("summary", "comparison"):
+        loads = pd.read_csv(folder / f"results/little/{table}.csv").loads
+        assert math.isnan(loads[0])
+        assert loads[1] > 0
+    assert run(folder, "cluster.weights=separate", "sweep=null", "policies=[slackfit]").returncode == 0
+    assert pd.read_csv(folder / "results/little/summary.csv").loads[0] == loads[1]
 
 
 def test_a_file_without_limits_has_the_identity_that_it_had(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sim.base.errors import SsimError, raised, user_function
 from sim.base.units import ns_from_ms
 from sim.engine.run_metrics import WHOLE_RUN
-from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
+from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed, simpy_only
 from sim.tables.law import FIXED
 from sim.traces.merged import Merged
 from ssim.jobs.experiment.arrivals import queries_ahead, trace_key_of, trace_of
@@ -297,7 +297,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         kinds = [[kind["name"], kind.get("table")] for kind in parts.identity["cluster"].get("kinds", ())]
         seen = [parts.identity["latency_table"], setup.plan, kinds, setup.kind_plans()]
         least = [spec.engine, setup.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
-        least += [bool(parts.cluster.faults), parts.cluster.is_scaled]
+        least += [bool(parts.cluster.faults), parts.cluster.is_scaled, bool(simpy_only(parts.cluster))]
         if spec.queues:  # each may have a table, a policy and an SLO of its own
             least.append(setup.identity)
         return hash_of([*least, parts.cluster.workers, parts.slo_ns]), hash_of(least)

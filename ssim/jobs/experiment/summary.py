@@ -101,14 +101,14 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
         more = [name for name in (*QUEUE_FIGURES, *COSTS, *LOADS) if any(name in row for row in rows)]
         write_csv(summary_file(store), rows, [*COLUMNS, *more, *swept, "unfinished", "run"])
         rows = [one.columns() for one in side_by_side({store.folder.name: points})]
-        write_csv(store.folder / "comparison.csv", rows, list(rows[0]))
+        write_csv(store.folder / "comparison.csv", rows, columns_of(rows))
         for parts, path in (
             (part_rows(stored, "class"), class_file(store)),
             (part_rows(stored, "queue"), queue_file(store)),
             (part_rows(stored, "kind"), kind_file(store)),
         ):
             if parts:
-                write_csv(path, parts, list(dict.fromkeys(column for part in parts for column in part)))
+                write_csv(path, parts, columns_of(parts))
             else:
                 with translate_os_errors(store.folder):
                     path.unlink(missing_ok=True)
@@ -142,6 +142,11 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
         StoreError: It can't be written.
     """
     write_text(path, csv_text(rows, columns))
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of a table, some rows of which may lack some; the longest rows have their order."""
+    return list(dict.fromkeys(column for row in sorted(rows, key=len, reverse=True) for column in row))
 
 
 def csv_text(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
