@@ -48,7 +48,7 @@ def draw(rows: pd.DataFrame, title: str = "") -> Figure:
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes, (name, panel) in zip(grid.flat, panels, strict=False):
             _draw_panel(axes, panel)
-            axes.set_title(str(name), fontsize="small")
+            axes.set_title(style.panel_title(str(name), columns), fontsize="small")
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_axis_off()
         for axes in grid[:, 0]:

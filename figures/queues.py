@@ -72,7 +72,7 @@ def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "", line
                 for queue, colour, marker in zip(queues, COLOURS, _MARKERS, strict=False):
                     _draw_line(axes, found[place, column, queue], colour, marker)
             if across:
-                upper.set_title(setting(across, place))
+                upper.set_title(style.panel_title(setting(across, place), len(places)))
             _label(lower, x, _heading(along, list(dict.fromkeys(rows[lines]))))
         for row, (label, _) in zip(panels, _PANELS.values(), strict=True):
             row[0].set_ylabel(label)

@@ -58,7 +58,7 @@ def draw(summary: pd.DataFrame, along: str, dashed: str = "", across: str = "") 
                         line = [estimate(runs[runs[along] == at][name], highest=highest) for at in x]
                         _draw_line(axes, x, line, style.look(policy), {"linestyle": dashes, "zorder": 3 + depth / 100})
             if across:
-                upper.set_title(setting(across, place))
+                upper.set_title(style.panel_title(setting(across, place), len(places)))
             lower.xaxis.set_major_locator(FixedLocator(x))
             lower.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in x]))
             lower.xaxis.set_minor_locator(NullLocator())

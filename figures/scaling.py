@@ -43,6 +43,7 @@ def draw(windows: pd.DataFrame, workers: pd.DataFrame, title: str = "") -> Figur
     check_columns(windows, ("run", "start_s", "ingest_per_s", "slo_attainment"), "windows")
     check_columns(workers, ("run", "kind", "asked_ns", "ready_ns", "gone_ns"), "workers")
     runs = list(dict.fromkeys(windows["run"]))[:_MOST]
+    title = style.first_of(title, "runs", len(runs), windows["run"].nunique())
     kinds = list(dict.fromkeys(workers["kind"]))
     with style.applied():
         figure = Figure(
@@ -55,7 +56,7 @@ def draw(windows: pd.DataFrame, workers: pd.DataFrame, title: str = "") -> Figur
         attainment.set_scale(grid[2, 0], decades, every=math.ceil((decades + 1) / 4))
         for column, (run, (edges, load, attained)) in enumerate(zip(runs, binned, strict=True)):
             above, middle, below = grid[:, column]
-            above.set_title(run)
+            above.set_title(style.panel_title(run, len(runs)))
             above.plot(edges, load, color=style.GREY, linewidth=0.9, drawstyle="steps-post")
             _draw_workers(middle, workers[workers["run"] == run], kinds, float(edges[-1]))
             below.plot(edges, attained, color="black", linewidth=0.9, drawstyle="steps-post")

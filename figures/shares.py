@@ -44,6 +44,8 @@ def draw(queries: pd.DataFrame, queues: Sequence[str], title: str = "") -> Figur
     names = ("run", "class", "arrival_ns", "start_ns", "finish_ns", "batch_size", "outcome")
     check_columns(queries, names, "requests")
     runs = list(dict.fromkeys(queries["run"]))[:_MOST]
+    title = style.first_of(title, "runs", len(runs), queries["run"].nunique())
+    title = style.first_of(title, "queues", len(_COLOURS), len(queues))
     queues = list(queues)[: len(_COLOURS)]
     edges_s = np.linspace(0, queries["arrival_ns"].max() / 1e9, _BINS + 1)
     found = {
@@ -60,7 +62,7 @@ def draw(queries: pd.DataFrame, queues: Sequence[str], title: str = "") -> Figur
         attainment.set_scale(grid[2, 0], decades, every=math.ceil((decades + 1) / 5))
         for column, run in enumerate(runs):
             above, middle, below = grid[:, column]
-            above.set_title(run)
+            above.set_title(style.panel_title(run, len(runs)))
             base = np.zeros(_BINS + 1)
             for queue, colour in zip(queues, _COLOURS, strict=False):
                 load, busy, met = (np.append(values, values[-1]) for values in found[run, queue])

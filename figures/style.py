@@ -8,6 +8,7 @@ Baselines are hollow and larger than what they may cover, so that two policies a
 from __future__ import annotations
 
 from shutil import which
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -147,6 +148,17 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
+
+
+def panel_title(text: str, panels: int) -> str:
+    """Return the title of one of some panels side by side, in lines that fit above it."""
+    width = max(8, min(50, 100 // panels))
+    return "\n".join(line for each in text.splitlines() for line in wrap(each, width))
+
+
+def first_of(title: str, what: str, shown: int, there: int) -> str:
+    """Return the title of a figure, which says so if it shows only the first runs or queues."""
+    return title if shown >= there else f"{title}{'; ' if title else ''}the first {shown} of {there} {what}"
 
 
 def applied() -> AbstractContextManager[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,3 +46,17 @@ def test_queues_are_shown_in_the_given_order_and_nothing_has_an_empty_figure() -
     (legend,) = shares.draw(frame, ["first", "late"]).legends
     assert [text.get_text() for text in legend.get_texts()] == ["first", "late"]
     assert shares.draw(pd.DataFrame(), []).axes == []
+
+
+def test_titles_of_panels_do_not_overlap_and_the_figure_says_what_it_leaves_out() -> None:
+    """The longest are mappings that are swept, such as placements."""
+    queues = [f"queue {number}" for number in range(9)]
+    columns = {"arrival_ns": range(9), "start_ns": 9, "finish_ns": 20, "batch_size": 1, "outcome": "met"}
+    title = "placement = {'news': [0, 1], 'mail': [2], 'web': [3]}\nqueue 0: mean rate = 9000 q/s, routing = shortest"
+    frames = [pd.DataFrame({"run": f"{title} {run}", "class": queues, **columns}) for run in range(6)]
+    figure = shares.draw(pd.concat(frames), queues, "slackfit")
+    figure.draw_without_rendering()
+    extents = [axes.title.get_window_extent() for axes in figure.axes[:4]]
+    assert all(left.x1 < right.x0 for left, right in pairwise(extents))
+    assert extents[-1].x1 < figure.bbox.x1
+    assert figure.get_suptitle() == "slackfit; the first 4 of 6 runs; the first 7 of 9 queues"

@@ -111,7 +111,7 @@ def draw_placement(store: Store) -> Figure | None:
         (run, one) for run, one in stored if (run["policy"], run["seed"]) == (run["reference"], stored[0][0]["seed"])
     ]
     rows = [
-        {**row, "run": "\n".join(_settings(run["swept"])), "workers": manifest["identity"]["cluster"]["workers"]}
+        {**row, "run": _heading(run["swept"]), "workers": manifest["identity"]["cluster"]["workers"]}
         for run, manifest in shown
         for row in part_rows([(run, manifest)], "queue")
         if "placement" in row
@@ -140,6 +140,11 @@ def _settings(swept: Mapping[str, Any]) -> list[str]:
     return [setting(key, value) for key, value in swept.items()]
 
 
+def _heading(swept: Mapping[str, Any]) -> str:
+    """Return the title of a point of a sweep above its panel: a line for each key."""
+    return "\n".join(_settings(swept))
+
+
 def draw_queues(store: Store) -> Figure | None:
     """Return the queues over what is swept, under the reference; None without queues, or unless one or two keys are.
 
@@ -166,7 +171,7 @@ def draw_scaling(store: Store) -> Figure | None:
             continue
         if not {WINDOWS, WORKERS} <= set(manifest["outputs"]):
             return None
-        title = ", ".join(_settings(run["swept"]))
+        title = _heading(run["swept"])
         windows.append(read_windows(store, run["id"]).to_pandas().assign(run=title))
         lives = read_output(store, run["id"], WORKERS).to_pandas().assign(run=title)
         workers.append(spells(lives, manifest["identity"]["cluster"]["faults"]))
@@ -191,7 +196,7 @@ def draw_shares(store: Store) -> Figure | None:
             return None
         frame = read_output(store, run["id"], REQUESTS).select(names).to_pandas()
         frame["finish_ns"] -= manifest["identity"]["cluster"]["network_ns"]
-        frames.append(frame.assign(run=", ".join(_settings(run["swept"]))))
+        frames.append(frame.assign(run=_heading(run["swept"])))
     if not frames:
         return None
     first, manifest = stored[0]
