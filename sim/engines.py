@@ -219,8 +219,10 @@ def choose(
     return simpy_instead(engine, why)
 
 
+LIMITED_MEMORY = "workers with limited memory"
+
 SIMPY_ONLY: Mapping[str, Callable[[Cluster], bool]] = {
-    "workers with limited memory": lambda cluster: cluster.has_limited_memory,
+    LIMITED_MEMORY: lambda cluster: cluster.has_limited_memory,
     "placed queues": lambda cluster: cluster.placement is not None,
 }
 """What the compiled engine can't run, whatever the policy."""

@@ -53,7 +53,7 @@ def check(name: str, table_name: str, policy_name: str | None, settings: Iterabl
     from policies import SHORT_NAMES
     from policies.one_model import OneModel
     from policies.planners import check_planner
-    from sim.engines import SIMPY_ONLY
+    from sim.engines import LIMITED_MEMORY
     from sim.tables.files import load_table
     from ssim.files.plugins import find_class
     from ssim.files.yaml_file import parse_settings
@@ -73,4 +73,4 @@ def check(name: str, table_name: str, policy_name: str | None, settings: Iterabl
     fewest, most = done.workers
     numbers = f"{fewest} to {most}" if fewest < most else f"{most}"
     click.echo(f"{name}: on a load that rises, falls and returns, {numbers} workers, attainment {done.attainment:.3f}")
-    click.echo(f"{name}: runs in both engines where its policy does; needs SimPy with: {'; '.join(SIMPY_ONLY)}")
+    click.echo(f"{name}: runs in both engines where its policy does; needs SimPy with: {LIMITED_MEMORY}")

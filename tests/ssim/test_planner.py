@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from sim.base.errors import SsimError
-from sim.engines import SIMPY_ONLY
+from sim.engines import LIMITED_MEMORY
 from ssim.commands.planner import planner
 from ssim.jobs.experiment.drawing import spells
 from ssim.jobs.reading import read_job
@@ -283,7 +283,7 @@ def test_the_command_checks_planners(folder: Path) -> None:
     assert "threshold: Adds workers above a share of their capacity" in said("list")
     checked = said("check", "predictive", "--set", "headroom=0.5")
     assert "predictive: obeys the planner interface" in checked
-    assert f"runs in both engines where its policy does; needs SimPy with: {'; '.join(SIMPY_ONLY)}" in checked
+    assert f"runs in both engines where its policy does; needs SimPy with: {LIMITED_MEMORY}\n" in checked
     assert re.search("predictive: on a load that rises, falls and returns, [12] to [3-8] workers, attainment", checked)
     for name, policy in (("proteus", "allocated"), ("nexus", "packed")):
         assert f"{name}: obeys the planner interface" in (checked := said("check", name))
