@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sim.engine.cluster import Cluster
+    from sim.engine.kinds import WorkerPool
     from sim.engine.residence import Units
     from sim.engine.result import Result
     from sim.tables.latency import LatencyTable
@@ -135,10 +136,8 @@ def units_of_workers(cluster: Cluster, table: LatencyTable) -> list[Units]:
     if not cluster.has_limited_memory:
         problem, hint = "has nothing to search for where memory holds all weights", "give memory_gb, or leave it out"
         raise SpecError("cluster.placement", problem, "", hint)
-    nowhere = replace(cluster, placement={queue.name: () for queue in cluster.queues})
-    pools = nowhere.pools_by_queue(nowhere.served(table), served=True)
-    by_pool = [units_of(nowhere, [of_queue[number] for of_queue in pools]) for number in range(len(pools[0]))]
-    found = [by_pool[number] for number in pool_of_workers(pools[0])]
+    pools, by_pool = _units_of_pools(cluster, table)
+    found = [by_pool[number] for number in pool_of_workers(pools)]
     for place, queue in enumerate(cluster.queues):
         if not any(_has_room(units, (place,)) for units in by_pool):
             size = max(units.size_bytes for units in by_pool) / BYTES_PER_GB
@@ -146,6 +145,27 @@ def units_of_workers(cluster: Cluster, table: LatencyTable) -> list[Units]:
             problem, hint = "its model fits into no worker's memory", f"memory_gb: {needed:g} or more"
             raise queue.wrong(problem, f"{needed:g} GB, memory {size:g} GB", hint)
     return found
+
+
+def kinds_with_room(cluster: Cluster, table: LatencyTable) -> list[set[str]]:
+    """Return the kinds of workers whose memory has room for the model of each queue.
+
+    Args:
+        cluster: The workers and the queues.
+        table: The table of the run.
+    """
+    pools, by_pool = _units_of_pools(cluster, table)
+    return [
+        {pool.kind for pool, units in zip(pools, by_pool, strict=True) if _has_room(units, (place,))}
+        for place in range(len(cluster.queues))
+    ]
+
+
+def _units_of_pools(cluster: Cluster, table: LatencyTable) -> tuple[Sequence[WorkerPool], list[Units]]:
+    """Return the workers of each kind, and the units of weights that one of them may hold."""
+    nowhere = replace(cluster, placement={queue.name: () for queue in cluster.queues})
+    pools = nowhere.pools_by_queue(nowhere.served(table), served=True)
+    return pools[0], [units_of(nowhere, [of_queue[number] for of_queue in pools]) for number in range(len(pools[0]))]
 
 
 def _has_room(units: Units, queues: Sequence[int]) -> bool:

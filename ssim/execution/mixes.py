@@ -16,11 +16,13 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from policies.placement import kinds_with_room
 from sim.base.errors import SpecError
 from sim.base.intervals import mean_and_half_width
 from ssim.execution.capacity import attained
 from ssim.execution.rates import AtRate
 from ssim.execution.workers import check_sweep, told
+from ssim.jobs.experiment.placement import search_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,6 +174,14 @@ class Cheapest:
         """The names of the kinds of workers."""
         return [kind.name for kind in self.runs[0].spec.cluster.kinds]
 
+    def has_room(self, mix: Mix) -> bool:
+        """Return whether a mix has memory for the model of each queue, where a placement is searched."""
+        run = self.runs[0]
+        if search_rule(run.spec) is None:
+            return True
+        there = {name for name, workers in zip(self.kinds, mix, strict=True) if workers}
+        return all(kinds & there for kinds in kinds_with_room(run.setup.cluster, run.setup.table))
+
     def at(self, mix: Mix, at_rate: AtRate) -> list[ExperimentRun]:
         """Return the runs with a mix, one a seed."""
         with told(self.runs[0]):
@@ -243,7 +253,10 @@ def find_cheapest(trials: Trials, rate_qps: float) -> list[Cheapest]:
         prices = tuple(float(kind.price_per_h or 0) for kind in runs[0].spec.cluster.kinds)
         found.append(Cheapest(tuple(runs), rate_qps, MixSearch(prices, target)))
     while asking := [(one, mix) for one in found if one.error is None for mix in one.search.wanted()]:
-        probes = [(one, mix, one.at(mix, at_rate)) for one, mix in asking]
+        probes = [(one, mix, one.at(mix, at_rate)) for one, mix in asking if one.has_room(mix)]
+        for one, mix in asking:
+            if not one.has_room(mix):  # a queue that no worker serves meets no SLO
+                one.search.attained[mix] = (0.0,) * len(one.runs)
         failed = trials.carry_out((run for _, _, runs in probes for run in runs), len({id(one) for one, _ in asking}))
         for one, mix, runs in probes:
             _note(one, mix, runs, trials, failed)

@@ -97,3 +97,30 @@ def test_bad_input_is_refused_with_its_place(tmp_path: Path, setting: str) -> No
     assert REFUSED[setting] in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2
+
+
+def test_a_mix_without_memory_for_a_queue_misses_where_a_placement_is_searched(tmp_path: Path) -> None:
+    """The small workers are cheaper, but hold no model."""
+    (tmp_path / "placed.yaml").write_text("""\
+schema: experiment/1
+name: placed
+seed: 7
+cluster:
+  kinds:
+    - {name: big, workers: 2, memory_gb: 0.4, load_gb_per_s: 12, price_per_h: 1}
+    - {name: small, workers: 2, memory_gb: 0.05, load_gb_per_s: 12, price_per_h: 0.1}
+  currency: EUR
+  placement: fast_greedy
+latency_table: ofa-resnet50-rtx2080ti
+queues:
+  - {name: a, own_weights: true, trace: {kind: gamma, mean_qps: 100, cv2: 1, duration_s: 0.5, slo_ms: 36}}
+  - {name: b, own_weights: true, trace: {kind: gamma, mean_qps: 100, cv2: 1, duration_s: 0.5, slo_ms: 36}}
+policies: [slackfit]
+""")
+    ended = ssim(tmp_path, "capacity", "placed.yaml", "--rate", "200", "--target", "0.9", "--cheapest", "-j", "1")
+    assert ended.returncode == 0, ended.stderr
+    mixes = pd.read_csv(tmp_path / "results/placed/capacity/mixes.csv")
+    assert (mixes[mixes.workers_big == 0].slo_attainment == 0).all()
+    (found,) = pd.read_csv(tmp_path / "results/placed/capacity/cheapest.csv").to_dict("records")
+    assert found["workers_big"] > 0
+    assert found["workers_small"] == 0
