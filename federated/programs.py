@@ -353,7 +353,11 @@ class IntermediateAggregator(Aggregator):
     steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
     function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "fetch", "upload")
     receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
-    current_round = Trainer.current_round
+
+    @property
+    def current_round(self) -> int:
+        """The round of its task."""
+        return self.task.version + 1 if hasattr(self, "task") else 0
 
     def load(self, io: IO) -> None:
         """Begin without a model of its own."""
