@@ -34,14 +34,7 @@ if TYPE_CHECKING:
     from topology.io import IO
     from topology.message import Message
 
-__all__ = [
-    "INVALID",
-    "Aggregator",
-    "EagerAggregator",
-    "EagerIntermediateAggregator",
-    "IntermediateAggregator",
-    "Trainer",
-]
+__all__ = ["Aggregator", "EagerAggregator", "EagerIntermediateAggregator", "IntermediateAggregator", "Trainer"]
 
 INVALID = (DataError, RuntimeError, AttributeError, TypeError, IndexError)
 """What adding a damaged update may raise."""
