@@ -103,7 +103,11 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
     steps = Steps("load", Loop("choose_subnet", "train", "apply_update", "complete_round", until="finished"))
     function_tags: ClassVar[tuple[str, ...]] = ()
     receives_first: ClassVar[tuple[str, ...]] = ()
-    current_round = ModelProgram.current_round
+
+    @property
+    def current_round(self) -> int:
+        """The round after the completed ones."""
+        return self.version + 1
 
     def load(self, io: IO) -> None:
         """Begin with the initial model, and check the job.

@@ -34,14 +34,7 @@ if TYPE_CHECKING:
     from topology.io import IO
     from topology.message import Message
 
-__all__ = [
-    "INVALID",
-    "Aggregator",
-    "EagerAggregator",
-    "EagerIntermediateAggregator",
-    "IntermediateAggregator",
-    "Trainer",
-]
+__all__ = ["Aggregator", "EagerAggregator", "EagerIntermediateAggregator", "IntermediateAggregator", "Trainer"]
 
 INVALID = (DataError, RuntimeError, AttributeError, TypeError, IndexError)
 """What adding a damaged update may raise."""
@@ -353,7 +346,11 @@ class IntermediateAggregator(Aggregator):
     steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
     function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "fetch", "upload")
     receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
-    current_round = Trainer.current_round
+
+    @property
+    def current_round(self) -> int:
+        """The round of its task."""
+        return self.task.version + 1 if hasattr(self, "task") else 0
 
     def load(self, io: IO) -> None:
         """Begin without a model of its own."""

@@ -59,11 +59,11 @@ def topology_schema() -> dict[str, Any]:
     """Return the JSON Schema of topology files, short forms included."""
     from ssim.files.topology_file import KEYS, OWNERS, TopologyModel
     from topology.selection import SHORT_NAMES
-    from topology.tag import Link, Select
+    from topology.tag import Link, Select, Variant
 
     schema = TopologyModel.model_json_schema(by_alias=True)
     properties, definitions = schema["properties"], schema["$defs"]
-    for owner in (Link, Select, *OWNERS.values()):
+    for owner in (Link, Select, Variant, *OWNERS.values()):
         definitions[owner.__name__] = {key: part for key, part in _described(owner).items() if key != "$defs"}
     for section, owner in OWNERS.items():
         definitions[owner.__name__] = _without(definitions[owner.__name__], *KEYS[section])

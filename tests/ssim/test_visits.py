@@ -88,7 +88,7 @@ def test_a_run_of_another_policy_or_table_is_refused(folder: Path) -> None:
 
 def test_a_run_that_drops_has_no_path(tmp_path: Path) -> None:
     (tmp_path / "recorder.py").write_text(RECORDER)
-    text = EXPERIMENT.format(log=tmp_path / "log.txt", drop="hopeless").replace("1500", "4000")
+    text = EXPERIMENT.replace("1500", "4000").format(log=tmp_path / "log.txt", drop="hopeless")
     (tmp_path / "seen.yaml").write_text(text)
     assert ssim(tmp_path, "run", "seen.yaml", "--no-figures", "--jobs", "1").returncode == 0
     store = Store(tmp_path / "results" / "seen")

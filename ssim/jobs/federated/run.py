@@ -234,6 +234,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         path = folder / "progress.pt"
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
+        # What a client has of its own is opened where it runs.
+        held = {} if self.parts.own else {id_: examples_by_class(of.labels) for id_, of in self.context.shards.items()}
         try:
             report, refused = self._run(progress, path, watch, options, pool)
             check_complete(report, self.spec.rounds)
@@ -246,11 +248,10 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             folder.mkdir(exist_ok=True)
         diverged = diverged_workers(report, self.context.initial_state())
         progress.store(folder, report)
-        if not self.parts.own:  # what a client has of its own is opened where it runs
-            self._write_holdings(folder)
-        else:
+        if self.parts.own:
             held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
-            write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
+            held = dict(sorted(held.items()))
+        write_rows(folder / "holdings.parquet", holding_rows(held))
         if report.spans:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
         holders = self._models(folder, report, diverged)
@@ -351,10 +352,6 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
                 checkpoints.wanted = progress.done
 
         return observe
-
-    def _write_holdings(self, folder: Path) -> None:
-        counts = {id_: examples_by_class(shard.labels) for id_, shard in self.context.shards.items()}
-        write_rows(folder / "holdings.parquet", holding_rows(counts))
 
     def _personal(self, folder: Path, report: RunReport) -> None:
         """Store the parameters that stayed with each client, by its worker and their name."""
