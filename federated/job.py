@@ -167,7 +167,8 @@ class FederatedJob:
         """Train clients with the same model, settings and number of examples as one computation."""
         _, task, _, settings = trainings[0]
         shapes, parameters = self.context.subnet_shapes.of(task.subnet), self.context.parameters
-        network = self.context.load_state(split_controls(task.state)[0])
+        weights, received = split_controls(task.state)
+        network = self.context.load_state(weights)
         shards = [self.context.shards[training.dataset.id] for training in trainings]
         seeds = [self._seeds(training.dataset, training.memory) for training in trainings]
         received_losses: list[float | None] = [None] * len(trainings)
@@ -175,9 +176,10 @@ class FederatedJob:
             received_losses = [
                 mean_loss(network, task.subnet, shard, settings, own) for shard, own in zip(shards, seeds, strict=True)
             ]
-        used = {name: parameters[name] for name in shapes}
-        mu = self.algorithm.proximal_mu
-        results = train_together(network, task.subnet, used, shards, settings, mu, seeds)
+        used, mu = {name: parameters[name] for name in shapes}, self.algorithm.proximal_mu
+        memories = [training.memory.setdefault("algorithm", {}) for training in trainings]
+        corrections = [self.algorithm.gradient_correction(memory, received) for memory in memories]
+        results = train_together(network, task.subnet, used, shards, settings, mu, corrections, seeds)
         return [
             self._update(training.dataset, task, training.memory, result, loss)
             for training, result, loss in zip(trainings, results, received_losses, strict=True)

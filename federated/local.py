@@ -19,7 +19,7 @@ from sim.base.errors import TrainingError
 from sim.base.streams import stream
 from supernet.calls import logits_of
 from supernet.data.source import Draw, Examples
-from supernet.training.scoring import flat
+from supernet.training.scoring import IGNORED, flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -179,7 +179,7 @@ def mean_loss(
 
 
 def _loss(network: nn.Module, batch: Examples, objective: Objective | None, *, each: bool) -> torch.Tensor:
-    """Return the loss of each example of a batch, or their mean.
+    """Return the loss of each example of a batch, or of each token that counts; or their mean.
 
     Raises:
         TrainingError: The objective returns something else.
@@ -188,7 +188,10 @@ def _loss(network: nn.Module, batch: Examples, objective: Objective | None, *, e
         logits, labels = flat(logits_of(network(*batch.inputs)), batch.labels)
         return functional.cross_entropy(logits, labels, reduction="none" if each else "mean")
     loss: Any = objective(network, batch)
-    if not isinstance(loss, torch.Tensor) or loss.shape != (len(batch),):
+    shapes = {(len(batch),)}
+    if batch.labels.dim() > 1 and not batch.labels.is_floating_point():
+        shapes.add((int((batch.labels != IGNORED).sum()),))
+    if not isinstance(loss, torch.Tensor) or tuple(loss.shape) not in shapes:
         value = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
         raise TrainingError("objective", "must return the loss of each example", value, f"shape ({len(batch)},)")
     return loss

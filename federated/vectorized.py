@@ -14,15 +14,15 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from federated.local import LocalResult, batches, is_random, optimizer_of
+from federated.state import padded, prefix_slice
 from sim.base.errors import SpecError, TrainingError
 from supernet.calls import logits_of
-from supernet.training.scoring import flat
+from supernet.training.scoring import IGNORED, flat
 from topology.deferred import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from federated.algorithms import Algorithm
     from federated.averaging import Update
     from federated.job import FederatedJob
     from federated.local import LocalSettings
@@ -106,7 +106,7 @@ class _Begun(Deferred):
         return self.update
 
 
-def check_vectorized(algorithm: Algorithm, loss: str, is_simulated: bool, is_personal: bool) -> None:
+def check_vectorized(loss: str, is_simulated: bool, is_personal: bool) -> None:
     """Check that clients of a training can be trained as one computation.
 
     Raises:
@@ -115,8 +115,6 @@ def check_vectorized(algorithm: Algorithm, loss: str, is_simulated: bool, is_per
     problem = ""
     if not is_simulated:
         problem = "only possible in virtual time, engine: sim"
-    elif algorithm.uses_control_variates:
-        problem = f"not possible with {type(algorithm).__name__}, which corrects the gradients of each client"
     elif is_personal:
         problem = "not possible with parameters that stay with each client"
     elif loss != "cross_entropy":
@@ -132,6 +130,7 @@ def train_together(
     shards: Sequence[ExampleSet],
     settings: LocalSettings,
     proximal_mu: float,
+    corrections: Sequence[State],
     seeds: Sequence[tuple[int, ...]],
 ) -> list[LocalResult]:
     """Train clients that have equal numbers of examples, and return what came of each.
@@ -143,6 +142,7 @@ def train_together(
         shards: Training examples of each client.
         settings: Hyperparameters.
         proximal_mu: Strength of the pull towards the initial weights.
+        corrections: Of each client, what is added to its gradients, on prefix slices.
         seeds: Of each client, a seed and numbers that decide the order of its examples.
 
     Raises:
@@ -158,15 +158,20 @@ def train_together(
     }
     initial = {key: tensor for key, (_, tensor) in used.items()}
     weights = {key: tensor.repeat(len(shards), *[1] * tensor.dim()) for key, tensor in initial.items()}
-    optimizer = optimizer_of(weights, initial, settings, proximal_mu, {})
+    correction = {
+        key: torch.stack([prefix_slice(padded(own.get(name), tensor), tensor.shape) for own in corrections])
+        for key, (name, tensor) in used.items()
+        if any(name in own for own in corrections)
+    }
+    optimizer = optimizer_of(weights, initial, settings, proximal_mu, correction)
 
     def loss(own: State, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = logits_of(functional_call(model, own, inputs))
-        each = functional.cross_entropy(logits, labels, reduction="none")
-        return each.mean(), each.detach()
+        each = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="none")
+        return each.sum() / (labels != IGNORED).sum(), each.detach()
 
     gradients_of = vmap(grad(loss, has_aux=True))
-    losses, steps, classes, unused = list[torch.Tensor](), 0, 0, set[str]()
+    losses, counts, steps, classes, unused = list[torch.Tensor](), list[torch.Tensor](), 0, 0, set[str]()
     for epoch in range(settings.epochs):
         drawn = (batches(shard, settings.batch, (*own, epoch)) for shard, own in zip(shards, seeds, strict=True))
         for parts in zip(*drawn, strict=True):
@@ -179,7 +184,9 @@ def train_together(
                 computed = torch.autograd.grad(mean, whole, allow_unused=True)
                 found = cast("tuple[torch.Tensor | None, ...]", computed)  # torch's annotation omits None
                 unused = {key for key, gradient in zip(used, found, strict=True) if gradient is None}
-            flat(torch.empty(labels.numel(), classes), labels.flatten())  # only labels of classes that exist
+            counted = labels != IGNORED
+            known = labels[counted] if labels.dim() > 2 else labels.flatten()  # noqa: PLR2004 - clients, examples
+            flat(torch.empty(()).expand(len(known), classes), known)  # only labels of classes that exist
             try:
                 gradients, each = gradients_of(weights, inputs, labels)
             except RuntimeError as error:
@@ -188,18 +195,19 @@ def train_together(
             optimizer.apply([None if key in unused else gradients[key] for key in used])
             if not epoch:
                 losses.append(each)
+                counts.append(counted.flatten(1).sum(1))
             steps += 1
     if not losses:
         raise TrainingError("local training", "no batch has two examples", "1 examples", "more examples")
     deltas = {name: torch.sub(weights[key], initial[key]).unbind() for key, (name, _) in used.items()}
-    first = torch.cat(losses, 1).to(torch.float64)
+    first, counts_of = torch.cat(losses, 1).to(torch.float64), torch.stack(counts).sum(0)
     return [
         LocalResult(
             {name: deltas[name][number] for name in parameters},
-            float(own.mean()),
-            float(own @ own) / len(own),
+            float(own.sum() / count),
+            float(own @ own / count),
             steps * settings.rate,
             steps,
         )
-        for number, own in enumerate(first)
+        for number, (own, count) in enumerate(zip(first, counts_of, strict=True))
     ]

@@ -186,7 +186,7 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     if point.spec.vectorized:
         is_simulated, is_personal = point.spec.engine == "sim", bool(point.spec.personal)
-        issues += _issue("vectorized", check_vectorized, algorithm, point.spec.loss, is_simulated, is_personal)
+        issues += _issue("vectorized", check_vectorized, point.spec.loss, is_simulated, is_personal)
     issues += useless_keys(subnets, maxnet)
     issues += unknown_subnets(family.space, point.spec.calibration.subnets)
     found, wrong = _topology(point, plugs, file)
