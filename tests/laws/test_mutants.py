@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
+import traceback
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -267,6 +270,26 @@ SERVICE = {
 }
 
 
+def in_own_process(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test in a process of its own: a fault may spoil memory, and is caught if that ends the process."""
+
+    @wraps(test)
+    def run(**parameters: Any) -> None:
+        child = os.fork()
+        if not child:
+            try:
+                test(**parameters)
+            except BaseException:  # noqa: BLE001 - nothing else of the parent may run in this process
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code == 0 or (code < 0 and parameters["name"] is not None)
+
+    return run
+
+
 def changed(module: ModuleType, change: tuple[str, str]) -> tuple[str, str]:
     """Return the name of a module's file, and its text with a change."""
     path = Path(str(module.__file__))
@@ -334,6 +357,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *KERNEL, *KINDS])
+@in_own_process
 def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
     """And the loop as it is passes, whether compiled or not."""
     plain = mock.patch.object(sim.compiled.compiling, "compiled", uncompiled)
@@ -359,6 +383,7 @@ def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *GOES, *TURNS])
+@in_own_process
 def test_a_fault_in_the_turns_of_the_compiled_engine_is_caught(name: str | None) -> None:
     with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
         loop = mutant(sim.compiled.kernel, GOES.get(str(name), ("rows = gone = 0", "rows = gone = 0")))
@@ -381,6 +406,7 @@ def test_a_fault_in_the_turns_of_the_compiled_engine_is_caught(name: str | None)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *QUEUE_LOOP, *COMPILED_OFFERS])
+@in_own_process
 def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> None:
     with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
         offers = mutant(sim.compiled.offers, COMPILED_OFFERS.get(str(name), ("left = 0\n", "left = 0\n")))
@@ -404,6 +430,7 @@ def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *ROUTED_LOOP])
+@in_own_process
 def test_a_fault_in_the_loop_of_a_queue_for_each_worker_is_caught(name: str | None) -> None:
     same = "running, arrived, change", "running, arrived, change"
     with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
@@ -425,6 +452,7 @@ def test_a_fault_in_the_loop_of_a_queue_for_each_worker_is_caught(name: str | No
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *QUEUE_STOPS, *ROUTED_STOPS, *QUEUE_TURNS])
 @pytest.mark.parametrize("routed", [False, True])
+@in_own_process
 def test_a_fault_in_the_turns_of_a_run_with_queues_is_caught(name: str | None, routed: bool) -> None:
     stops = ROUTED_STOPS if routed else QUEUE_STOPS
     if name is not None and name not in stops | QUEUE_TURNS:
