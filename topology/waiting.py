@@ -122,16 +122,23 @@ class _OneOf(PendingWait):
 
 
 class AnyOf(_OneOf):
-    """Ends with None when the last of the peers has ended, too; who ended is removed from the caller's own set."""
+    """Ends with None when the last of the peers has ended, too. The senders are the caller's own set, left as it is."""
 
-    __slots__ = ()
-    _senders: set[str]
+    __slots__ = ("_gone",)
+
+    def __init__(self, mailbox: Mailbox, senders: AbstractSet[str]) -> None:
+        super().__init__(mailbox, senders)
+        self._gone = set[str]()
+
+    def awaited(self) -> tuple[str, ...]:
+        """Return the senders that have not ended."""
+        return tuple(sorted(self._senders - self._gone))
 
     def peer_left(self, peer: str) -> None:
-        """Stop waiting for this peer; after the wait it stays, since it may have left a message."""
-        if not self.future.done:
-            self._senders.discard(peer)
-            if not self._senders:
+        """Stop waiting for this peer."""
+        if not self.future.done and peer in self._senders:
+            self._gone.add(peer)
+            if len(self._gone) == len(self._senders):
                 self.future.set(None)
 
 

@@ -155,6 +155,7 @@ class _VirtualTime:
         self._runtime = runtime
         self._in_flight = dict.fromkeys(runtime.states, 0)
         own: dict[tuple[str, ...], Any] = {("ready",): self.ready, ("engine",): self}
+        own |= {("machine", id_): machine for id_, machine in self._machines.items()}  # messages under way name them
         recorder = None if checkpoints is None else Recorder(runtime, checkpoints, own)
         try:
             stored = None if recorder is None else recorder.load()
