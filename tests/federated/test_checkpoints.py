@@ -168,6 +168,15 @@ def test_nor_does_that_of_a_network(name: str) -> None:
     assert sum(checked(name, number, rests=(5,), draw=real) for number in range(10)) >= 5
 
 
+def test_a_client_may_leave_while_its_server_waits() -> None:
+    assert checked("parallel", 120) > 0
+
+
+def test_messages_under_way_share_the_links_of_machines() -> None:
+    torch.set_num_threads(1)
+    assert checked("hybrid", 7, rests=(5,), draw=real) > 0
+
+
 WITHOUT_CONTROLS = {"distributed", "gossip", "hybrid", "swarm"}
 
 
