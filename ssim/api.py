@@ -27,6 +27,8 @@ from ssim.results.store import Store
 from ssim.results.stored import stored
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
 
     from ssim.jobs.job import RunOutcome
@@ -41,6 +43,7 @@ def run(
     out: str | os.PathLike[str] = "results",
     jobs: int | None = None,
     force: bool = False,
+    watch: Callable[[Any, Any], None] | None = None,
     **settings: Any,
 ) -> JobResults:
     """Run a file of any kind, as `ssim run` does, and return its results.
@@ -48,8 +51,10 @@ def run(
     Args:
         file: A path, or the short name of a shipped file (`azure`).
         out: The folder of all results.
-        jobs: Number of runs at once; the number of cores by default.
+        jobs: Number of runs at once; the number of cores by default, 1 with `watch`.
         force: Run again what is stored already.
+        watch: Called with the run and each of its steps while it is done, for a hook to other tools: for a round of a
+            federated training a mapping with `round`, `worker`, `time_s`, `bytes`, `loss`, and `accuracy` by subnet.
         **settings: Values of dotted keys, as `--set` takes them: `**{"trace.cv2": 8}`.
 
     Returns:
@@ -63,6 +68,8 @@ def run(
     Examples:
         >>> ssim.run("azure", **{"trace.mean_qps": 4000}).compare()  # doctest: +SKIP
     """
+    if watch is not None and (jobs or 1) > 1:
+        raise SpecError("watch", "not possible with several runs at once", f"jobs={jobs}", "leave out jobs")
     path = find_file("experiments", os.fspath(file), lambda line: print(f"ssim: {line}", file=sys.stderr))  # noqa: T201
     forget_modules()
     job = read_job(path, [f"{key}={_written(key, value)}" for key, value in settings.items()])
@@ -71,8 +78,9 @@ def run(
         failed = run_job(
             job,
             store,
-            jobs=jobs or usable_cores(),
+            jobs=1 if watch else jobs or usable_cores(),
             force=force,
+            watch=watch,
             on_start=progress.start,
             on_finished=progress.finished,
         )

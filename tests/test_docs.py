@@ -308,7 +308,7 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     mine, *_, sites = blocks("docs/federated.md", "yaml")
-    algorithm, rule, trainer = blocks("docs/federated.md", "python")
+    _, algorithm, rule, trainer = blocks("docs/federated.md", "python")
     first, own, derived, aggregated, _, focal, uplink, _, deployed, _ = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)

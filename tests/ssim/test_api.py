@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import pytest
 import ssim
 from sim import SpecError, SsimError, StoreError
 from tests.ssim.in_process import ssim as typed
+from tests.test_docs import blocks
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +44,30 @@ def test_queries_batches_and_windows_agree(own: Path, tmp_path: Path) -> None:
     assert len(windows) == math.ceil(queries.arrival_ns.max() / 1e9)
     assert batches["size"].sum() == queries.batch_size.notna().sum()
     assert (queries.outcome == "met").mean() == pytest.approx(run.slo_attainment, abs=1e-12)
+
+
+def test_rounds_are_seen_as_they_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the hook of the page about federated training, with a stand-in for TensorBoard."""
+    pytest.importorskip("torch", reason="federated training needs the extra [torch]")
+    seen: dict[str, list[tuple[int, float]]] = {}
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            assert folder == "runs/digits"
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen.setdefault(name, []).append((step, value))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    code = next(block for block in blocks("docs/federated.md", "python") if "SummaryWriter" in block)
+    monkeypatch.chdir(ROOT)
+    exec(code.replace("watch=log", "watch=log, rounds=2, out=OUT"), {"OUT": tmp_path})  # noqa: S102 - our own text
+    (path,) = tmp_path.glob("digits/*/rounds.parquet")
+    rounds = pd.read_parquet(path)
+    assert seen["loss"] == list(zip(rounds["round"], rounds["loss"], strict=True))
+    assert sum(name.startswith("accuracy/") for name in seen) >= 1
+    with pytest.raises(SpecError, match="not possible with several runs at once"):
+        ssim.run("azure", out=tmp_path, jobs=2, watch=print)
 
 
 def test_values_of_numpy_and_paths_are_settings(own: Path, tmp_path: Path) -> None:
