@@ -344,13 +344,12 @@ class RuntimeActor:
         if self._runtime is None:
             return RunReport()
         own = self._runtime.report()
-        by_round, own.by_round = own.by_round, {}
         return RunReport(
             results=own.results if with_results else {},
             ended=own.ended,
             end_ns=own.end_ns,
             traffic=own.traffic,
-            by_round=by_round,
+            by_round=own.by_round,
             log=own.log[entries:],
             spans=own.spans[spans:],
             recording=own.recording,

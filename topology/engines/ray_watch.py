@@ -57,6 +57,7 @@ class _Actor:
         entries: How many entries of its log are known since it was started last.
         spans: How many of its spans are known since it was started last.
         traffic: The traffic that it reported since then.
+        by_round: That of each round, likewise.
     """
 
     def __init__(self, handle: Any) -> None:
@@ -70,6 +71,7 @@ class _Actor:
         """Forget what is known of an actor that was lost."""
         self.entries = self.spans = 0
         self.traffic: dict[str, Traffic] = {}
+        self.by_round: dict[int, dict[str, Traffic]] = {}
 
 
 class _Asked(NamedTuple):
@@ -150,8 +152,7 @@ class ActorWatch:
                 self._take(reference)
             self._give_up_late_ones()
             self._head.check()
-        for reference in [reference for reference, asked in self._pending.items() if asked.what == "report"]:
-            self._take(reference)
+        self._take_news()
         for number, actor in enumerate(self._actors):
             if actor.status == "done":
                 self._finish(number)
@@ -237,6 +238,12 @@ class ActorWatch:
                 error.args = (error.location, *error.args[1:])
             raise
 
+    def _take_news(self) -> None:
+        """Take all reports and rests that were asked for."""
+        while references := [one for one, asked in self._pending.items() if asked.what in {"report", "rest"}]:
+            for reference in references:
+                self._take(reference)
+
     def _take_loss(self, asked: _Asked, *, final: bool) -> None:
         """Note that an actor is lost, or not yet back."""
         status = self._actors[asked.number].status
@@ -263,8 +270,12 @@ class ActorWatch:
             own.traffic[name].add(traffic.since(actor.traffic.get(name, Traffic())))
         actor.traffic = news.traffic
         for number, channels in news.by_round.items():
+            known = actor.by_round.setdefault(number, {})
             for name, traffic in channels.items():
-                own.by_round.setdefault(number, {}).setdefault(name, Traffic()).add(traffic)
+                more = traffic.since(known.get(name, Traffic()))
+                if min(more.messages, more.lost) >= 0:  # else it is older than what is known: answers come in any order
+                    own.by_round.setdefault(number, {}).setdefault(name, Traffic()).add(more)
+                    known[name] = traffic
         for entry in log:
             self._add(entry)
 
