@@ -307,14 +307,19 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
-    mine, *_, sites = blocks("docs/federated.md", "yaml")
-    _, algorithm, rule, trainer = blocks("docs/federated.md", "python")
+    mine, attacked, *_, sites = blocks("docs/federated.md", "yaml")
+    _, algorithm, rule, attackers, trainer = blocks("docs/federated.md", "python")
     first, own, derived, aggregated, _, focal, uplink, _, deployed, _ = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)
+    (tmp_path / "attackers.py").write_text(attackers)
     (tmp_path / "my_trainer.py").write_text(trainer)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
     (tmp_path / "sites.yaml").write_text(sites)
+    head, tail = mine.split("topology:\n")[0], mine[mine.index("\ndata:") + 1 :]
+    (tmp_path / "attacked.yaml").write_text(head.replace("mine", "attacked") + attacked + tail)
+    ended = run(tmp_path, "-m", "ssim", "train", "attacked.yaml", "--set", "rounds=1")
+    assert ended.returncode == 0, ended.stderr
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
