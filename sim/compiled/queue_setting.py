@@ -9,7 +9,7 @@ import numpy as np
 from sim.compiled import queue_kernel
 from sim.compiled.loop_state import COMES, FAILS, FAR, HELD_NS, IDLE, NEW
 from sim.compiled.queue_state import EDF, FAIR, PRIORITY, SLACK, TURN, QueueSetting, QueueState
-from sim.compiled.setting import changes_and_limits, drawn_of, fixed, stacked, stacked_decisions
+from sim.compiled.setting import changes_and_limits, drawn_of, first_failures, fixed, stacked, stacked_decisions
 from sim.engine.offers import quanta
 from sim.engine.service_queue import ServiceQueue
 from sim.tables.service_times import dispatch_key, latency_key, service_times
@@ -39,10 +39,6 @@ def queue_state(setting: QueueSetting, arrivals: ArrivalArrays, *, in_order: boo
     comes = ends > head
     next_ns = np.full(queues, FAR)
     next_ns[comes] = arrivals.arrival_ns[waiting[head[comes]]]
-    fails_ns = np.full(workers, FAR)
-    for at_ns, worker, what, *_ in setting.changes[::-1].tolist():
-        if what == FAILS:
-            fails_ns[worker] = at_ns
     at = np.zeros(8, np.int64)
     at[TURN], at[IDLE], at[HELD_NS] = queues - 1, workers, FAR
     return QueueState(
@@ -52,7 +48,7 @@ def queue_state(setting: QueueSetting, arrivals: ArrivalArrays, *, in_order: boo
         free_ns=np.empty(workers, np.int64),
         busy=np.empty(workers, np.int64),
         loaded=np.full(workers, NEW),
-        fails_ns=fails_ns,
+        fails_ns=first_failures(setting.changes, workers),
         last_ns=np.zeros(workers, np.int64),
         waiting=waiting,
         keys=np.empty(0 if in_order else queries, np.int64),

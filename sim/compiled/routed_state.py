@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from sim.compiled.compiling import BOOLS, FLOAT_GRID, FLOATS, GRID, INT, INTS, READ_GRID, READ_INTS, tuple_of
-from sim.compiled.loop_state import FAILS, FAR, HELD_NS, NEW
-from sim.compiled.setting import fixed, limit_of
+from sim.compiled.loop_state import FAR, HELD_NS, NEW
+from sim.compiled.setting import first_failures, fixed, limit_of
 from sim.engine.queue_set import routing_key
 
 if TYPE_CHECKING:
@@ -134,10 +134,7 @@ def routes_of(cluster: Cluster, table: LatencyTable, seed: int) -> Routes:
 def routed_state_of(setting: QueueSetting, queries: int) -> RoutedState:
     """Return the state of a run that has not begun: all workers are idle, and no subnet is loaded."""
     workers, queues = len(setting.kind), len(setting.rank)
-    fails_ns = np.full(workers, FAR)
-    for at_ns, worker, what, *_ in setting.changes[::-1]:
-        if what == FAILS:
-            fails_ns[worker] = at_ns
+    fails_ns = first_failures(setting.changes, workers)
     at = np.zeros(12, np.int64)
     at[ALIVE], at[HELD_NS] = workers, FAR
 

@@ -81,6 +81,15 @@ def subnets_of(cluster: Cluster, table: LatencyTable) -> _Ints:
     return np.concatenate([np.array(pool.rows) for pool in cluster.pools(table)])
 
 
+def first_failures(changes: _Ints, workers: int) -> _Ints:
+    """Return when each worker fails first, `FAR` for never; `changes` are those of a setting, in order."""
+    fails_ns = np.full(workers, FAR)
+    for at_ns, worker, what, *_ in changes[::-1].tolist():
+        if what == FAILS:
+            fails_ns[worker] = at_ns
+    return fails_ns
+
+
 def state_of(setting: Setting, memory: npt.NDArray[np.float64], heap: int) -> State:
     """Return the state of a run that has not begun: all workers are idle, and no subnet is loaded.
 
@@ -90,10 +99,6 @@ def state_of(setting: Setting, memory: npt.NDArray[np.float64], heap: int) -> St
         heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
     """
     workers = len(setting.kind)
-    fails_ns = np.full(workers, FAR)
-    for at_ns, worker, what, *_ in setting.changes[::-1]:
-        if what == FAILS:
-            fails_ns[worker] = at_ns
     state = State(
         np.zeros(8, np.int64),
         idle=np.bincount(setting.kind, minlength=len(setting.first)).astype(np.int64, copy=False),
@@ -101,7 +106,7 @@ def state_of(setting: Setting, memory: npt.NDArray[np.float64], heap: int) -> St
         free_ns=np.empty(workers, np.int64),
         busy=np.empty(workers, np.int64),
         loaded=np.full(workers, NEW),
-        fails_ns=fails_ns,
+        fails_ns=first_failures(setting.changes, workers),
         last_ns=np.zeros(workers, np.int64),
         deadline_ns=np.empty(heap, np.int64),
         waiting=np.empty(heap, np.int64),
